@@ -1,0 +1,20 @@
+//! What was used, what it costs, what it could cost at most: pure integer arithmetic.
+//!
+//! Money is `i64` nano-USD ([`Amount`]), a price is nano-USD per 1,000,000 units, products are
+//! `i128`, and there is one rounding per charge, up, in [`Quote::charge`]. No floats, no clock, no I/O.
+
+#![warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+mod amount;
+mod book;
+mod bound;
+mod charge;
+mod price;
+mod usage;
+
+pub use amount::{Amount, AmountError};
+pub use book::{Book, Quote};
+pub use bound::{Ask, Bound, BoundError, OutputLimit};
+pub use charge::{ChargeError, Charged};
+pub use price::{Pattern, Price, PriceId, Rates, Tier};
+pub use usage::{Buckets, Flag, Flags, Line, Usage};
