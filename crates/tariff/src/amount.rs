@@ -72,7 +72,10 @@ impl Amount {
             _ => (false, text),
         };
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| AmountError::Syntax)?),
+            Some((mantissa, exponent)) => (
+                mantissa,
+                exponent.parse::<i32>().map_err(|_| AmountError::Syntax)?,
+            ),
             None => (text, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -98,16 +101,25 @@ impl Amount {
         let nano = if digits == 0 {
             0
         } else if let Ok(up) = u32::try_from(shift) {
-            10_i128.checked_pow(up).and_then(|f| digits.checked_mul(f)).ok_or(AmountError::Range)?
+            10_i128
+                .checked_pow(up)
+                .and_then(|f| digits.checked_mul(f))
+                .ok_or(AmountError::Range)?
         } else {
-            let factor = 10_i128.checked_pow(shift.unsigned_abs()).ok_or(AmountError::TooFine)?;
+            let factor = 10_i128
+                .checked_pow(shift.unsigned_abs())
+                .ok_or(AmountError::TooFine)?;
             if digits.checked_rem(factor) != Some(0) {
                 return Err(AmountError::TooFine);
             }
             digits.checked_div(factor).ok_or(AmountError::Range)?
         };
         let nano = i64::try_from(nano).map_err(|_| AmountError::Range)?;
-        Ok(Self(if negative { nano.checked_neg().ok_or(AmountError::Range)? } else { nano }))
+        Ok(Self(if negative {
+            nano.checked_neg().ok_or(AmountError::Range)?
+        } else {
+            nano
+        }))
     }
 }
 
@@ -121,7 +133,9 @@ impl FromStr for Amount {
 
 impl Sum for Amount {
     fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
-        amounts.fold(Self::ZERO, |sum, amount| Self(sum.0.saturating_add(amount.0)))
+        amounts.fold(Self::ZERO, |sum, amount| {
+            Self(sum.0.saturating_add(amount.0))
+        })
     }
 }
 
@@ -132,9 +146,17 @@ impl fmt::Display for Amount {
         let per_usd = NANO_PER_USD.unsigned_abs();
         let fraction = format!("{:09}", nano.checked_rem(per_usd).unwrap_or_default());
         let trimmed = fraction.trim_end_matches('0');
-        let fraction = if trimmed.len() < 2 { fraction.get(..2).unwrap_or_default() } else { trimmed };
+        let fraction = if trimmed.len() < 2 {
+            fraction.get(..2).unwrap_or_default()
+        } else {
+            trimmed
+        };
         let sign = if self.0 < 0 { "-" } else { "" };
-        write!(f, "{sign}{}.{fraction}", nano.checked_div(per_usd).unwrap_or_default())
+        write!(
+            f,
+            "{sign}{}.{fraction}",
+            nano.checked_div(per_usd).unwrap_or_default()
+        )
     }
 }
 
@@ -155,13 +177,25 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_amount_are_refused() {
-        for text in ["", "-", ".", "1,5", "abc", "1e", "1e1.5", "0x10", "NaN", "+-1"] {
-            assert_eq!(Amount::parse_scaled(text, 0), Err(AmountError::Syntax), "{text}");
+        for text in [
+            "", "-", ".", "1,5", "abc", "1e", "1e1.5", "0x10", "NaN", "+-1",
+        ] {
+            assert_eq!(
+                Amount::parse_scaled(text, 0),
+                Err(AmountError::Syntax),
+                "{text}"
+            );
         }
         assert_eq!(Amount::parse_scaled("1e-10", 0), Err(AmountError::TooFine));
         assert_eq!(Amount::parse_scaled("1e10", 0), Err(AmountError::Range));
-        assert_eq!(Amount::parse_scaled("9223372036.854775808", 0), Err(AmountError::Range));
-        assert_eq!(Amount::parse_scaled("1e-2000000000", 0), Err(AmountError::TooFine));
+        assert_eq!(
+            Amount::parse_scaled("9223372036.854775808", 0),
+            Err(AmountError::Range)
+        );
+        assert_eq!(
+            Amount::parse_scaled("1e-2000000000", 0),
+            Err(AmountError::TooFine)
+        );
     }
 
     #[test]
@@ -169,6 +203,9 @@ mod tests {
         assert_eq!(Amount::from_nano(282_500).to_string(), "0.0002825");
         assert_eq!(Amount::from_nano(2_500_000_000).to_string(), "2.50");
         assert_eq!(Amount::from_nano(-1).to_string(), "-0.000000001");
-        assert_eq!(Amount::from_nano(i64::MIN).to_string(), "-9223372036.854775808");
+        assert_eq!(
+            Amount::from_nano(i64::MIN).to_string(),
+            "-9223372036.854775808"
+        );
     }
 }

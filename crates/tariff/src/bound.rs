@@ -1,6 +1,6 @@
 //! The most an exchange can cost: what a hold is taken for.
 
-use crate::{Amount, Quote};
+use crate::{Amount, Quote, Rates, Tier, charge::Cost};
 
 /// What is known of a request when its hold is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,12 @@ pub enum BoundError {
     /// The body refers outside itself and the price row has no `context_window`.
     #[error("the input of this model has no known maximum")]
     InputUnknown,
+    /// The row has no rate for one side of the exchange, so no token of that side could be charged.
+    #[error("this model has no price for {side} tokens")]
+    Unpriced {
+        /// `input` or `output`.
+        side: &'static str,
+    },
     /// The product does not fit an amount.
     #[error("the bound is larger than any amount")]
     Range,
@@ -62,15 +68,100 @@ impl Quote {
     /// # Errors
     /// [`BoundError`] when a fact the bound needs is missing.
     pub fn bound(&self, ask: &Ask<'_>) -> Result<Bound, BoundError> {
-        let _ = ask;
-        todo!()
+        let input_tokens = self.input_bound(ask)?;
+        let output_each = self.output_bound(ask)?;
+        let output_tokens = output_each
+            .checked_mul(ask.choices.max(1))
+            .ok_or(BoundError::Range)?;
+        let mut most = Cost::default();
+        for rates in self.rates_reachable(ask, input_tokens) {
+            let input = dearest_cost(input_tokens, rates.dearest_input(), "input")?;
+            let output = dearest_cost(output_tokens, rates.dearest_output(), "output")?;
+            most = most.max(input.checked_add(output).ok_or(BoundError::Range)?);
+        }
+        let amount = most.round_up().ok_or(BoundError::Range)?;
+        Ok(Bound {
+            amount,
+            input_tokens,
+            output_tokens,
+        })
     }
 
     /// The most output tokens per choice with which the request costs at most `available`:
     /// the limit that would fit, for the refusal's sentence. `None` when no limit would.
     #[must_use]
     pub fn output_limit_within(&self, ask: &Ask<'_>, available: Amount) -> Option<u64> {
-        let _ = (ask, available);
-        todo!()
+        if ask.output == OutputLimit::NoOutput {
+            return None;
+        }
+        let choices = ask.choices.max(1);
+        let input_tokens = self.input_bound(ask).ok()?;
+        let mut limit = self
+            .output_max()
+            .unwrap_or(u64::MAX)
+            .min(u64::MAX.checked_div(choices)?);
+        for rates in self.rates_reachable(ask, input_tokens) {
+            let input = dearest_cost(input_tokens, rates.dearest_input(), "input").ok()?;
+            let left = Cost::within(available)
+                .checked_sub(input)
+                .filter(|left| *left >= Cost::default())?;
+            let each = Cost::new(choices, rates.dearest_output()?)?;
+            // An output that costs nothing limits nothing.
+            limit = left.over(each).map_or(limit, |fits| limit.min(fits));
+        }
+        (limit > 0).then_some(limit)
     }
+
+    /// The model's own facts may stand on any of its rows; the largest figure counts.
+    fn context_window(&self) -> Option<u64> {
+        self.rows.iter().filter_map(|row| row.context_window).max()
+    }
+
+    fn output_max(&self) -> Option<u64> {
+        self.rows.iter().filter_map(|row| row.output_max).max()
+    }
+
+    fn input_bound(&self, ask: &Ask<'_>) -> Result<u64, BoundError> {
+        match self.context_window() {
+            Some(window) if ask.refers_outside => Ok(window),
+            None if ask.refers_outside => Err(BoundError::InputUnknown),
+            window => Ok(ask.body_bytes.min(window.unwrap_or(u64::MAX))),
+        }
+    }
+
+    fn output_bound(&self, ask: &Ask<'_>) -> Result<u64, BoundError> {
+        match ask.output {
+            OutputLimit::Model => self.output_max().ok_or(BoundError::OutputUnknown),
+            OutputLimit::Tokens(limit) => Ok(limit.min(self.output_max().unwrap_or(u64::MAX))),
+            OutputLimit::NoOutput => Ok(0),
+        }
+    }
+
+    /// The rates of every row that [`Quote::charge`] may pick for up to so many input tokens.
+    fn rates_reachable<'a>(
+        &'a self,
+        ask: &Ask<'_>,
+        input_tokens: u64,
+    ) -> impl Iterator<Item = Rates> + 'a {
+        let requested = match ask.service_tier {
+            // The provider's project settings decide what `auto` is, and the dearest they allow is this.
+            None | Some("" | "auto") => Tier::new("priority"),
+            Some(name) => Tier::new(name),
+        };
+        // A tier that was asked for may still be served, and charged, as the default one.
+        self.rows
+            .iter()
+            .filter(move |row| row.tier == requested || row.tier.as_str() == Tier::DEFAULT)
+            .filter(move |row| row.reached_by(input_tokens))
+            .map(|row| &**row)
+            .chain([self.first_default()])
+            .map(|row| row.rates.with_fallbacks())
+    }
+}
+
+fn dearest_cost(tokens: u64, rate: Option<i64>, side: &'static str) -> Result<Cost, BoundError> {
+    if tokens == 0 {
+        return Ok(Cost::default());
+    }
+    Cost::new(tokens, rate.ok_or(BoundError::Unpriced { side })?).ok_or(BoundError::Range)
 }

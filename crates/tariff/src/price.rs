@@ -38,12 +38,15 @@ impl Pattern {
 pub struct Tier(Box<str>);
 
 impl Tier {
+    /// The tier that serves where no other is named, and the one whose rates others fall back to.
+    pub(crate) const DEFAULT: &str = "default";
+
     /// The tier's name as priced. `auto`, `standard`, `scale` and the empty name are `default`;
     /// `fast` is `priority` (spec of the OpenAI API, `service_tier`).
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self(match name {
-            "" | "auto" | "standard" | "scale" | "default" => "default".into(),
+            "" | "auto" | "standard" | "scale" => Self::DEFAULT.into(),
             "fast" => "priority".into(),
             name => name.into(),
         })
@@ -59,7 +62,10 @@ impl Tier {
 /// Nano-USD per 1,000,000 tokens, by bucket. `None` falls back: audio and image inputs to text,
 /// cache reads by modality to `cr_text` to `in_text` (never 0), `cw_1h` to `cw_5m` to `in_text`, outputs to `out_text`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the buckets' own, documented in Buckets")]
+#[expect(
+    missing_docs,
+    reason = "the names are the buckets' own, documented in Buckets"
+)]
 pub struct Rates {
     pub in_text: Option<i64>,
     pub in_audio: Option<i64>,
@@ -73,6 +79,61 @@ pub struct Rates {
     pub out_reasoning: Option<i64>,
     pub out_audio: Option<i64>,
     pub out_image: Option<i64>,
+}
+
+impl Rates {
+    /// The rates with the fallbacks filled in; `None` is left where there is none.
+    #[must_use]
+    pub fn with_fallbacks(self) -> Self {
+        let cr_text = self.cr_text.or(self.in_text);
+        let cw_5m = self.cw_5m.or(self.in_text);
+        Self {
+            in_text: self.in_text,
+            in_audio: self.in_audio.or(self.in_text),
+            in_image: self.in_image.or(self.in_text),
+            cr_text,
+            cr_audio: self.cr_audio.or(cr_text),
+            cr_image: self.cr_image.or(cr_text),
+            cw_5m,
+            cw_1h: self.cw_1h.or(cw_5m),
+            out_text: self.out_text,
+            out_reasoning: self.out_reasoning.or(self.out_text),
+            out_audio: self.out_audio.or(self.out_text),
+            out_image: self.out_image.or(self.out_text),
+        }
+    }
+
+    /// The dearest rate an input token may have.
+    pub(crate) fn dearest_input(&self) -> Option<i64> {
+        let Self {
+            in_text,
+            in_audio,
+            in_image,
+            cr_text,
+            cr_audio,
+            cr_image,
+            cw_5m,
+            cw_1h,
+            ..
+        } = *self;
+        [
+            in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h,
+        ]
+        .into_iter()
+        .max()?
+    }
+
+    /// The dearest rate an output token may have.
+    pub(crate) fn dearest_output(&self) -> Option<i64> {
+        [
+            self.out_text,
+            self.out_reasoning,
+            self.out_audio,
+            self.out_image,
+        ]
+        .into_iter()
+        .max()?
+    }
 }
 
 /// One version of a model's price for one tier from one context size up.
@@ -98,4 +159,14 @@ pub struct Price {
     pub context_window: Option<u64>,
     /// Most output tokens the model gives, for bounds.
     pub output_max: Option<u64>,
+}
+
+impl Price {
+    /// Whether a line with so many input tokens is large enough for this row.
+    #[must_use]
+    pub fn reached_by(&self, input: u64) -> bool {
+        input > self.min_context
+            || self.min_context == 0
+            || (self.context_inclusive && input == self.min_context)
+    }
 }
