@@ -1,0 +1,68 @@
+//! What an access token may do.
+
+use ipnet::IpNet;
+use tariff::Pattern;
+
+use crate::{AccountId, SecretSource, TokenId};
+
+/// An access token's settings as they stand in Postgres. What it has spent is Postgres' business (see [`crate::Ledger::take`]).
+#[derive(Clone, Debug)]
+pub struct AccessToken {
+    /// The row.
+    pub id: TokenId,
+    /// Who pays.
+    pub account: AccountId,
+    /// The beginning of the token, for display.
+    pub prefix: String,
+    /// What its owner calls it.
+    pub label: Option<String>,
+    /// Not valid from this instant, milliseconds since the epoch.
+    pub expires_at_ms: Option<i64>,
+    /// Revoked for good.
+    pub revoked: bool,
+    /// Models it may use; `None` for all.
+    pub models: Option<Vec<Pattern>>,
+    /// Endpoints it may use, by short name (`chat/completions`); `None` for all.
+    pub endpoints: Option<Vec<String>>,
+    /// Networks it may be used from; `None` for all.
+    pub addresses: Option<Vec<IpNet>>,
+    /// Requests in any minute.
+    pub requests_per_minute: Option<u32>,
+    /// Exchanges open at once.
+    pub concurrent_exchanges: Option<u32>,
+    /// The key its requests carry to the upstream instead of the upstream's own.
+    pub upstream_key: Option<SecretSource>,
+}
+
+impl AccessToken {
+    /// Whether it is neither revoked nor expired at `now_ms`, milliseconds since the epoch.
+    #[must_use]
+    pub fn is_valid(&self, now_ms: i64) -> bool {
+        !self.revoked && self.expires_at_ms.is_none_or(|expiry| now_ms < expiry)
+    }
+
+    /// Whether it may use the model.
+    #[must_use]
+    pub fn allows_model(&self, model: &str) -> bool {
+        self.models
+            .as_ref()
+            .is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(model)))
+    }
+
+    /// Whether it may use the endpoint.
+    #[must_use]
+    pub fn allows_endpoint(&self, endpoint: &str) -> bool {
+        self.endpoints
+            .as_ref()
+            .is_none_or(|endpoints| endpoints.iter().any(|name| name == endpoint))
+    }
+
+    /// Whether it may be used from the address. A v4 address inside v6 counts as v4.
+    #[must_use]
+    pub fn allows_address(&self, address: std::net::IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.addresses
+            .as_ref()
+            .is_none_or(|networks| networks.iter().any(|network| network.contains(&address)))
+    }
+}

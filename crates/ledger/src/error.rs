@@ -1,0 +1,228 @@
+//! What can go wrong with the ledger, by what can be done about it.
+
+use std::{error, fmt, io, sync::Arc};
+
+use tokio_postgres::error::{DbError, SqlState};
+
+type Cause = Arc<dyn error::Error + Send + Sync>;
+
+/// An error of the ledger. `Display` speaks for its own level, `source()` has the cause.
+#[derive(Clone)]
+pub struct LedgerError {
+    kind: Kind,
+    cause: Option<Cause>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// No connection, no answer in time, or Postgres says "not now".
+    Unavailable(&'static str),
+    /// The ledger was shut down.
+    Closed,
+    /// A setting does not make sense.
+    Config(String),
+    /// A statement was refused.
+    Refused(Box<Refusal>),
+    /// A row is not as the schema promises.
+    Row,
+    /// The migrations and the database do not fit together.
+    Migration(String),
+    /// The private Postgres cannot be run.
+    Cluster(String),
+}
+
+/// What Postgres said about a refused statement.
+#[derive(Clone, Debug)]
+struct Refusal {
+    sqlstate: SqlState,
+    message: String,
+    hint: Option<String>,
+    constraint: Option<String>,
+}
+
+impl LedgerError {
+    /// Postgres cannot be reached, does not answer in time or is not taking work: the same call may succeed later.
+    #[must_use]
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable(_) | Kind::Closed)
+    }
+
+    /// A setting is wrong (URL, TLS mode, data directory): trying again will not help.
+    #[must_use]
+    pub const fn is_config(&self) -> bool {
+        matches!(self.kind, Kind::Config(_))
+    }
+
+    /// Postgres refused the statement itself: a broken constraint, a contract function's error, a missing grant.
+    #[must_use]
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.kind, Kind::Refused(_))
+    }
+
+    /// The database is newer than the program, or a migration was edited or cannot be applied.
+    #[must_use]
+    pub const fn is_migration(&self) -> bool {
+        matches!(self.kind, Kind::Migration(_))
+    }
+
+    /// The private Postgres could not be found, made or started.
+    #[must_use]
+    pub const fn is_cluster(&self) -> bool {
+        matches!(self.kind, Kind::Cluster(_))
+    }
+
+    /// Wrong user name or password, or no such database.
+    #[must_use]
+    pub fn is_login(&self) -> bool {
+        self.sqlstate()
+            .is_some_and(|code| code.starts_with("28") || code == "3D000")
+    }
+
+    /// The SQLSTATE, where Postgres refused.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.refusal().map(|refusal| refusal.sqlstate.code())
+    }
+
+    /// The name of the broken constraint.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        self.refusal()
+            .and_then(|refusal| refusal.constraint.as_deref())
+    }
+
+    /// What to do about it, as the contract functions say it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.refusal().and_then(|refusal| refusal.hint.as_deref())
+    }
+
+    const fn refusal(&self) -> Option<&Refusal> {
+        match &self.kind {
+            Kind::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Whether the rows of a statement are to blame, not the moment it was sent at.
+    pub(crate) fn is_data(&self) -> bool {
+        self.sqlstate().is_some_and(|code| {
+            ["22", "23", "P0", "XX"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        })
+    }
+
+    pub(crate) const fn unavailable(what: &'static str) -> Self {
+        Self {
+            kind: Kind::Unavailable(what),
+            cause: None,
+        }
+    }
+
+    pub(crate) const fn closed() -> Self {
+        Self {
+            kind: Kind::Closed,
+            cause: None,
+        }
+    }
+
+    pub(crate) fn config(what: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Config(what.into()),
+            cause: None,
+        }
+    }
+
+    pub(crate) fn migration(what: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Migration(what.into()),
+            cause: None,
+        }
+    }
+
+    pub(crate) fn cluster(what: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Cluster(what.into()),
+            cause: None,
+        }
+    }
+
+    pub(crate) fn because(mut self, cause: impl error::Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Unavailable(what) => f.write_str(what),
+            Kind::Closed => f.write_str("the ledger has been shut down"),
+            Kind::Config(what) | Kind::Migration(what) | Kind::Cluster(what) => f.write_str(what),
+            Kind::Refused(refusal) => f.write_str(&refusal.message),
+            Kind::Row => f.write_str("a row is not as the schema promises"),
+        }
+    }
+}
+
+impl fmt::Debug for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LedgerError")
+            .field("kind", &self.kind)
+            .field("cause", &self.cause)
+            .finish()
+    }
+}
+
+impl error::Error for LedgerError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl From<tokio_postgres::Error> for LedgerError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let kind = match error.as_db_error() {
+            Some(refused) if is_passing(refused) => {
+                Kind::Unavailable("Postgres is not taking this now")
+            }
+            Some(refused) => Kind::Refused(Box::new(Refusal {
+                sqlstate: refused.code().clone(),
+                message: refused.message().to_owned(),
+                hint: refused.hint().map(str::to_owned),
+                constraint: refused.constraint().map(str::to_owned),
+            })),
+            None if error::Error::source(&error)
+                .is_some_and(|cause| cause.is::<tokio_postgres::types::WrongType>()) =>
+            {
+                Kind::Row
+            }
+            None => Kind::Unavailable("the connection to Postgres failed"),
+        };
+        Self {
+            kind,
+            cause: Some(Arc::new(error)),
+        }
+    }
+}
+
+impl From<io::Error> for LedgerError {
+    fn from(error: io::Error) -> Self {
+        Self {
+            kind: Kind::Unavailable("the connection to Postgres failed"),
+            cause: Some(Arc::new(error)),
+        }
+    }
+}
+
+/// Classes that say more of the moment than of the statement: connection (08), rolled back (40), resources (53),
+/// lock not available (55P03), operator (57), system (58), and a standby or failover (25006).
+fn is_passing(error: &DbError) -> bool {
+    let code = error.code().code();
+    ["08", "40", "53", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
+        || *error.code() == SqlState::LOCK_NOT_AVAILABLE
+        || *error.code() == SqlState::READ_ONLY_SQL_TRANSACTION
+}
