@@ -1,1 +1,31 @@
-//! meter
+//! Bytes to facts: what a request asks for and what an answer used, read as the bytes pass by.
+//!
+//! Everything here is sans-I/O: bytes are pushed in whatever pieces they come, facts are asked for
+//! afterwards, and the facts are the same however the bytes were cut. Nothing is buffered but small
+//! named amounts; no document is ever built; nothing panics on bytes from the network.
+//!
+//! The two directions differ in temper. A **request** is judged: [`RequestScanner`] refuses what an
+//! upstream could read otherwise than we do. An **answer** is only watched: [`AnswerMeter`] never
+//! fails, and where it loses its footing it says "unknown" and the bytes go on.
+//!
+//! - [`RequestScanner`] → [`RequestFacts`] or [`BodyError`]
+//! - [`Splice`] asks for usage on a stream that did not; [`UsageFrameFilter`] hides the answer to that
+//! - [`AnswerMeter`] → [`Progress`] while bytes pass, [`Reading`] at the end
+//! - [`request_text_tokens`] estimates the input where no usage came
+
+#![warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+mod answer;
+mod api;
+mod filter;
+mod inject;
+mod lexer;
+mod request;
+mod tokens;
+
+pub use answer::{AnswerMeter, Progress, Reading};
+pub use api::Api;
+pub use filter::UsageFrameFilter;
+pub use inject::{Splice, StreamOptionsAt};
+pub use request::{BodyError, BodyErrorKind, RequestFacts, RequestScanner};
+pub use tokens::{request_text_tokens, text_tokens, warm_tokenizer};

@@ -1,0 +1,37 @@
+//! What a request body says about itself.
+
+use crate::StreamOptionsAt;
+
+/// The facts admission needs, from a body that was valid and unambiguous.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// `model`; never empty. `None` when the key is absent or null.
+    pub model: Option<String>,
+    /// `stream`; absent and null are false.
+    pub stream: bool,
+    /// `stream_options.include_usage`; absent and null are `None`.
+    pub include_usage: Option<bool>,
+    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens` given, in tokens.
+    pub output_limit: Option<u64>,
+    /// How many answers may be generated: the larger of `n` and `best_of`, at least 1.
+    pub choices: u64,
+    /// `service_tier` as written.
+    pub service_tier: Option<String>,
+    /// The body names things outside itself (images, files, earlier answers) or hosted tools, so its
+    /// length does not bound its tokens.
+    pub refers_outside: bool,
+    /// The answer may be other than text (`modalities`, `audio`). Sets `refers_outside` too.
+    pub other_modalities: bool,
+    /// `models`, `route` or `preset` (OpenRouter) let the upstream choose another model than `model`.
+    pub may_reroute: bool,
+    /// `background`; absent and null are false.
+    pub background: bool,
+    /// Length of the body in bytes, white space included.
+    pub body_bytes: u64,
+    /// Offset of the closing brace of the top-level object.
+    pub closed_at: u64,
+    /// Whether the top-level object has no members.
+    pub is_empty: bool,
+    /// Where `stream_options` stands; `None` when the key is absent.
+    pub stream_options: Option<StreamOptionsAt>,
+}
