@@ -53,6 +53,12 @@ impl Quote {
         })
     }
 
+    /// The row that a charge names when no other can be told: the default tier's for the smallest inputs.
+    #[must_use]
+    pub fn default_price(&self) -> PriceId {
+        self.first_default().id
+    }
+
     /// The row that prices a line with so many input tokens, served at this tier.
     fn row<'a>(&'a self, input: u64, tier: &Tier) -> (&'a Price, Flags) {
         let mut flags = Flags::default();
