@@ -2,6 +2,8 @@
 
 mod error;
 mod facts;
+mod keys;
+mod reader;
 mod scanner;
 
 pub use error::{BodyError, BodyErrorKind};

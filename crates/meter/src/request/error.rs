@@ -179,7 +179,7 @@ impl fmt::Display for BodyError {
             K::StringTooLong => write!(
                 f,
                 "'{param}' is too long; give at most {} bytes.",
-                super::scanner::STRING_BYTES_MAX
+                super::reader::STRING_BYTES_MAX
             ),
             K::ControlInValue => write!(
                 f,

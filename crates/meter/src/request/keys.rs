@@ -1,0 +1,165 @@
+//! The keys of a request that are read, and how names are compared.
+
+/// The longest key that can be one of ours, in bytes. Folding may take three bytes for a letter.
+pub(super) const KEY_BYTES_MAX: usize = 72;
+
+/// What a top-level key introduces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Top {
+    Model,
+    Stream,
+    StreamOptions,
+    /// `max_tokens`, `max_completion_tokens`, `max_output_tokens`.
+    OutputLimit,
+    /// `n`, `best_of`.
+    Choices,
+    ServiceTier,
+    Background,
+    /// A value other than null refers outside the body.
+    Outside,
+    /// A value other than null lets the upstream choose another model.
+    Reroute,
+    /// An object refers outside the body, text does not.
+    Prompt,
+    Modalities,
+    Audio,
+    Tools,
+    /// Items; one that only has an id refers outside.
+    Input,
+    /// Schemas and labels, where a key named `file` means nothing.
+    Exempt,
+    Other,
+}
+
+/// A top-level key whose value decides what an exchange may cost: it must stand there once.
+pub(super) struct Deciding {
+    pub(super) name: &'static str,
+    pub(super) top: Top,
+}
+
+const fn deciding(name: &'static str, top: Top) -> Deciding {
+    Deciding { name, top }
+}
+
+pub(super) const DECIDING: [Deciding; 10] = [
+    deciding("model", Top::Model),
+    deciding("stream", Top::Stream),
+    deciding("stream_options", Top::StreamOptions),
+    deciding("max_tokens", Top::OutputLimit),
+    deciding("max_completion_tokens", Top::OutputLimit),
+    deciding("max_output_tokens", Top::OutputLimit),
+    deciding("n", Top::Choices),
+    deciding("best_of", Top::Choices),
+    deciding("service_tier", Top::ServiceTier),
+    deciding("background", Top::Background),
+];
+
+pub(super) const INCLUDE_USAGE: &str = "include_usage";
+
+/// Other top-level keys. Compared with [`folds_to`], since they can only make a bound larger, but for
+/// the exempt ones, which must match exactly.
+const OTHERS: [(&str, Top); 22] = [
+    ("previous_response_id", Top::Outside),
+    ("conversation", Top::Outside),
+    ("web_search_options", Top::Outside),
+    // Searches and file readers of OpenRouter, xAI and others.
+    ("plugins", Top::Outside),
+    ("search_parameters", Top::Outside),
+    ("enable_search", Top::Outside),
+    ("image_url", Top::Outside),
+    ("file_id", Top::Outside),
+    ("file_ids", Top::Outside),
+    ("file_url", Top::Outside),
+    ("file_data", Top::Outside),
+    ("models", Top::Reroute),
+    ("route", Top::Reroute),
+    ("preset", Top::Reroute),
+    ("prompt", Top::Prompt),
+    ("modalities", Top::Modalities),
+    ("audio", Top::Audio),
+    ("tools", Top::Tools),
+    ("input", Top::Input),
+    ("functions", Top::Exempt),
+    ("response_format", Top::Exempt),
+    ("metadata", Top::Exempt),
+];
+
+/// What a top-level key that decides nothing introduces.
+pub(super) fn other(key: &[u8]) -> Top {
+    OTHERS
+        .iter()
+        .find(|(name, top)| match top {
+            Top::Exempt => key == name.as_bytes(),
+            _ => folds_to(key, name),
+        })
+        .map_or(Top::Other, |(_, top)| *top)
+}
+
+/// Keys inside messages and items whose values are not text, or stand elsewhere.
+pub(super) fn names_outside(key: &[u8]) -> bool {
+    const NAMES: [&str; 12] = [
+        "image_url",
+        "file_id",
+        "file_ids",
+        "file_url",
+        "file_data",
+        "input_audio",
+        "image",
+        "images",
+        "video_url",
+        "file",
+        "audio",
+        "vector_store_ids",
+    ];
+    NAMES.iter().any(|name| folds_to(key, name))
+}
+
+/// Values of `type` whose content is not text, or stands elsewhere.
+pub(super) fn is_outside_type(value: &[u8]) -> bool {
+    const TYPES: [&str; 10] = [
+        "input_image",
+        "input_file",
+        "input_audio",
+        "input_video",
+        "item_reference",
+        "image_url",
+        "video_url",
+        "file",
+        "computer_screenshot",
+        "image_generation_call",
+    ];
+    TYPES.iter().any(|name| folds_to(value, name))
+}
+
+/// Tools that run at the client and cost nothing but their text.
+pub(super) fn is_client_tool(value: &[u8]) -> bool {
+    value == b"function" || value == b"custom"
+}
+
+/// Whether a case-insensitive reader would take `key` for `name` (lower case ASCII): Go's
+/// `encoding/json` does, and it also folds U+017F to `s` and U+212A to `k`.
+pub(super) fn folds_to(key: &[u8], name: &str) -> bool {
+    let mut rest = key;
+    for want in name.bytes() {
+        rest = match (rest, want) {
+            ([byte, rest @ ..], _) if byte.to_ascii_lowercase() == want => rest,
+            ([0xc5, 0xbf, rest @ ..], b's') => rest,
+            ([0xe2, 0x84, 0xaa, rest @ ..], b'k') => rest,
+            _ => return false,
+        };
+    }
+    rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_is_that_of_go() {
+        assert!(folds_to(b"max_tokens", "max_tokens"));
+        assert!(folds_to("MAX_to\u{212a}en\u{17f}".as_bytes(), "max_tokens"));
+        assert!(!folds_to(b"max_token", "max_tokens"));
+        assert!(!folds_to(b"max_tokenss", "max_tokens"));
+    }
+}
