@@ -1,0 +1,159 @@
+//! Rebuilds header maps without what must not cross, in either direction.
+//!
+//! A map is rebuilt rather than edited because `HeaderMap::remove` moves the last entry into the gap
+//! and so changes the order on the wire. The case of the names lives in the message's extensions,
+//! where hyper put it: carry those over and it is kept.
+
+mod rules;
+
+use std::fmt;
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::header;
+use http::header::InvalidHeaderValue;
+
+use self::rules::Rules;
+
+/// What we show an upstream in place of what the client showed us.
+#[derive(Clone)]
+pub struct Credential {
+    name: HeaderName,
+    value: HeaderValue,
+}
+
+impl Credential {
+    /// `Authorization: Bearer <key>`.
+    ///
+    /// # Errors
+    /// If the key has bytes a header value cannot have.
+    pub fn bearer(key: &str) -> Result<Self, InvalidHeaderValue> {
+        Self::named(header::AUTHORIZATION, &format!("Bearer {key}"))
+    }
+
+    /// A key in a header of its own, such as Azure's `api-key`.
+    ///
+    /// # Errors
+    /// If the key has bytes a header value cannot have.
+    pub fn named(name: HeaderName, key: &str) -> Result<Self, InvalidHeaderValue> {
+        let mut value = HeaderValue::from_str(key)?;
+        // Keeps it out of `Debug`, and out of the table HTTP/2 compresses headers with.
+        value.set_sensitive(true);
+        Ok(Self { name, value })
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credential({})", self.name)
+    }
+}
+
+/// The headers a request goes to an upstream with.
+///
+/// `credential` takes the place of the first of the client's own, or comes last if it showed none. `Host` keeps
+/// its place; the pool puts the upstream's name there. `transfer-encoding: chunked` keeps its place too,
+/// so that a chunked body stays one.
+#[must_use]
+pub fn upstream_request_headers(client: &HeaderMap, credential: Option<&Credential>) -> HeaderMap {
+    let listed = listed_by_connection(client);
+    let mut pending = credential;
+    let mut kept = HeaderMap::with_capacity(client.len() + 1);
+    for (name, value) in client {
+        if rules::CREDENTIALS.cover(name) {
+            if let Some(Credential { name, value }) = pending.take() {
+                kept.append(name, value.clone());
+            }
+        } else if *name == header::ACCEPT_ENCODING {
+            kept.append(name, accepted_codings(value));
+        } else if crosses(name, value, &listed, &rules::REQUEST) {
+            kept.append(name, value.clone());
+        }
+    }
+    if let Some(Credential { name, value }) = pending {
+        kept.append(name, value.clone());
+    }
+    kept
+}
+
+/// The headers an upstream's answer goes to the client with.
+#[must_use]
+pub fn client_response_headers(upstream: &HeaderMap) -> HeaderMap {
+    let listed = listed_by_connection(upstream);
+    let mut kept = HeaderMap::with_capacity(upstream.len() + 1);
+    for (name, value) in upstream {
+        if crosses(name, value, &listed, &rules::RESPONSE) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+/// Drops what HTTP/2 has no place for, keeping the order of the rest.
+pub(crate) fn without_connection_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        if *name != header::TRANSFER_ENCODING && !rules::HOP_BY_HOP.cover(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+fn crosses(name: &HeaderName, value: &HeaderValue, listed: &[&str], rules: &Rules) -> bool {
+    if *name == header::TRANSFER_ENCODING {
+        return ends_in_chunked(value);
+    }
+    !rules::HOP_BY_HOP.cover(name)
+        && !rules.cover(name)
+        && !listed
+            .iter()
+            .any(|listed| name.as_str().eq_ignore_ascii_case(listed))
+}
+
+/// The names `Connection` declares to be for this hop only.
+///
+/// RFC 9110 7.6.1. The few that frame or address the message are not for a peer to take out.
+fn listed_by_connection(headers: &HeaderMap) -> Vec<&str> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|name| {
+            !rules::NOT_FOR_CONNECTION_TO_LIST
+                .iter()
+                .any(|own| name.eq_ignore_ascii_case(own))
+        })
+        .collect()
+}
+
+fn ends_in_chunked(value: &HeaderValue) -> bool {
+    let last = value.as_bytes().rsplit(|byte| *byte == b',').next();
+    last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Limits `Accept-Encoding` to codings a meter can open; a value that names no other is not touched.
+fn accepted_codings(value: &HeaderValue) -> HeaderValue {
+    let Ok(text) = value.to_str() else {
+        return HeaderValue::from_static("identity");
+    };
+    let opens = |element: &&str| {
+        let coding = element.split(';').next().unwrap_or_default().trim();
+        coding.is_empty()
+            || rules::CODINGS
+                .iter()
+                .any(|own| coding.eq_ignore_ascii_case(own))
+    };
+    if text.split(',').all(|element| opens(&element)) {
+        return value.clone();
+    }
+    let kept: Vec<_> = text.split(',').filter(opens).map(str::trim).collect();
+    if kept.is_empty() {
+        return HeaderValue::from_static("identity");
+    }
+    HeaderValue::from_str(&kept.join(", "))
+        .expect("parts of a header value, joined by a comma, are a header value")
+}

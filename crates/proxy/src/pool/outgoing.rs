@@ -1,0 +1,128 @@
+//! The body of a request on its way up, and how far it got.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::Request;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+
+use crate::BodyError;
+use crate::BoxError;
+
+/// Any body, so that connections of one type carry all of them.
+pub(super) struct Outgoing {
+    inner: UnsyncBoxBody<Bytes, BodyError>,
+    progress: Progress,
+}
+
+/// How far a request's body got; outlives the body.
+#[derive(Clone, Default)]
+pub(super) struct Progress {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_sent: AtomicBool,
+    /// Who waits for `is_sent`; an HTTP/2 body is read by another task.
+    waiting: AtomicWaker,
+}
+
+impl Progress {
+    /// Whether the body's end was given to the connection.
+    pub(super) fn is_sent(&self) -> bool {
+        self.shared.is_sent.load(Ordering::Acquire)
+    }
+
+    /// Resolves when it is `wait` ago that the whole request was sent.
+    pub(super) async fn overdue(&self, wait: Duration) {
+        std::future::poll_fn(|cx| {
+            self.shared.waiting.register(cx.waker());
+            if self.is_sent() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        tokio::time::sleep(wait).await;
+    }
+
+    fn tell_sent(&self) {
+        if !self.shared.is_sent.swap(true, Ordering::AcqRel) {
+            self.shared.waiting.wake();
+        }
+    }
+}
+
+impl Outgoing {
+    pub(super) fn wrap<B>(request: Request<B>) -> (Request<Self>, Progress)
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let progress = Progress::default();
+        let request = request.map(|body| Self {
+            inner: body.map_err(into_body_error).boxed_unsync(),
+            progress: progress.clone(),
+        });
+        (request, progress)
+    }
+}
+
+/// An [`crate::Observed`] has the right error already.
+fn into_body_error(error: impl Into<BoxError>) -> BodyError {
+    match error.into().downcast() {
+        Ok(error) => *error,
+        Err(error) => BodyError::inner(error),
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        let is_last = match &frame {
+            Poll::Pending | Poll::Ready(Some(Err(_))) => false,
+            Poll::Ready(Some(Ok(frame))) => {
+                frame.is_trailers()
+                    || self.inner.is_end_stream()
+                    || self.inner.size_hint().exact() == Some(0)
+            }
+            Poll::Ready(None) => true,
+        };
+        if is_last {
+            self.progress.tell_sent();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let has_ended = self.inner.is_end_stream();
+        // A body that is empty from the start is never polled: this question is how hyper finds out.
+        if has_ended {
+            self.progress.tell_sent();
+        }
+        has_ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

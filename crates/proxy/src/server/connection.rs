@@ -1,0 +1,219 @@
+//! One client's connection, from accepting to closing.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::Doors;
+use super::DoorsLimits;
+use super::Handler;
+use super::service::Service;
+use super::stream;
+use super::stream::Rewound;
+use crate::tls;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Serves a connection to its end. What goes wrong with it concerns nobody else.
+pub(super) async fn serve<H: Handler>(
+    doors: Doors,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    handler: H,
+    shutdown: CancellationToken,
+) {
+    // Without it a stream of small events waits for the client's acknowledgements.
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let serving = async {
+        match &doors.tls {
+            None => serve_plain(&doors.limits, tcp, peer, handler, shutdown).await,
+            Some(config) => {
+                let accepting = TlsAcceptor::from(config.clone()).accept(tcp);
+                let tls = timeout(doors.limits.handshake_timeout, accepting).await??;
+                serve_tls(&doors.limits, tls, peer, handler, shutdown).await
+            }
+        }
+    };
+    if let Err(error) = serving.await {
+        tracing::debug!(%peer, error = &*error as &dyn Error, "client connection ended");
+    }
+}
+
+async fn serve_plain<H: Handler>(
+    limits: &DoorsLimits,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    handler: H,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    let first_bytes = timeout(limits.header_timeout, stream::is_h2(tcp));
+    let (is_h2, io) = tokio::select! {
+        first_bytes = first_bytes => first_bytes??,
+        // Nothing was asked yet.
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let service = service(handler, peer, is_h2);
+    if is_h2 {
+        serve_h2(limits, io, service, shutdown).await
+    } else {
+        serve_h1(limits, io, service, shutdown).await
+    }
+}
+
+async fn serve_tls<H: Handler>(
+    limits: &DoorsLimits,
+    tls: TlsStream<TcpStream>,
+    peer: SocketAddr,
+    handler: H,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    let is_h2 = tls.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2);
+    let service = service(handler, peer, is_h2);
+    if is_h2 {
+        serve_h2(limits, tls, service, shutdown).await
+    } else {
+        serve_h1(limits, tls, service, shutdown).await
+    }
+}
+
+fn service<H>(handler: H, peer: SocketAddr, is_h2: bool) -> Service<H> {
+    Service {
+        handler,
+        peer,
+        is_h2,
+        has_seen_http10: Arc::new(AtomicBool::new(false)),
+    }
+}
+
+async fn serve_h1<I, H>(
+    limits: &DoorsLimits,
+    io: I,
+    service: Service<H>,
+    shutdown: CancellationToken,
+) -> Result<(), Failure>
+where
+    I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
+    H: Handler,
+{
+    let has_seen_http10 = service.has_seen_http10.clone();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_buf_size(limits.head_bytes_max);
+    if limits.headers_max != HYPER_HEADERS_MAX {
+        builder.max_headers(limits.headers_max);
+    }
+    let mut connection = builder
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let ended = tokio::select! {
+        biased;
+        ended = &mut connection => ended,
+        () = shutdown.cancelled() => {
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    if ended.is_err()
+        && has_seen_http10.load(Ordering::Relaxed)
+        && let Some(parts) = connection.into_parts()
+    {
+        parts.io.into_inner().reset_on_drop();
+    }
+    Ok(ended?)
+}
+
+async fn serve_h2<I, H>(
+    limits: &DoorsLimits,
+    io: I,
+    service: Service<H>,
+    shutdown: CancellationToken,
+) -> Result<(), Failure>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let head_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
+    let mut connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(limits.h2_streams_max)
+        .max_header_list_size(head_bytes_max)
+        .keep_alive_interval(H2_PING_INTERVAL)
+        .keep_alive_timeout(H2_PING_TIMEOUT)
+        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(H2_SEND_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(io), service);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut connection => ended,
+        () = shutdown.cancelled() => {
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    Ok(ended?)
+}
+
+/// What hyper allows by itself, from an array on the stack; any other number costs an allocation per request.
+const HYPER_HEADERS_MAX: usize = 100;
+
+/// Asks a silent client whether it is still there, and how long it may take to say so.
+const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a client may send on one stream before we have passed it on.
+const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What it may send on all streams of a connection.
+const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What we hold of an answer for a client that reads slowly, per stream. hyper's default is 400 KiB.
+const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// A stream that can end so that nobody takes it for a regular end.
+trait Reset {
+    /// Dropping the stream sends a reset instead of a regular end.
+    fn reset_on_drop(self);
+}
+
+impl Reset for TcpStream {
+    fn reset_on_drop(self) {
+        if let Err(error) = self.set_zero_linger() {
+            tracing::debug!(%error, "cannot reset a connection");
+        }
+    }
+}
+
+impl Reset for Rewound<TcpStream> {
+    fn reset_on_drop(self) {
+        self.into_inner().reset_on_drop();
+    }
+}
+
+impl Reset for TlsStream<TcpStream> {
+    // Without a close_notify, which dropping does not send, TLS tells the cut by itself; not every client listens.
+    fn reset_on_drop(self) {
+        self.into_inner().0.reset_on_drop();
+    }
+}
