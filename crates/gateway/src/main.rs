@@ -1,1 +1,54 @@
-fn main() {}
+//! The program `turnpike`: a transparent, pass-through metering gateway for OpenAI-compatible APIs.
+
+mod admin;
+mod admission;
+mod answer;
+mod cli;
+mod commands;
+mod drain;
+mod endpoint;
+mod exchange;
+mod fatal;
+mod gateway;
+mod limits;
+mod models;
+mod passing;
+mod places;
+mod price_list;
+mod reckon;
+mod record;
+mod refusal;
+#[cfg(any())]
+mod sandbox;
+mod sandbox { pub(crate) const MODEL: &str = "sandbox"; pub(crate) struct Sandbox; impl Sandbox { pub(crate) fn address(&self) -> std::net::SocketAddr { todo!() } } pub(crate) async fn start() -> std::io::Result<Sandbox> { todo!() } }
+mod serve;
+mod settings;
+mod startup;
+mod telemetry;
+mod upload;
+mod workers;
+
+use std::process::ExitCode;
+
+/// Returns memory of short-lived buffers to other threads quickly, which glibc's allocator does not.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::parse().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            eprintln!("turnpike: {fatal}");
+            fatal.exit_code()
+        }
+    }
+}
+
+fn run(command: cli::Command) -> Result<(), fatal::Fatal> {
+    let settings = settings::Settings::from_env()?;
+    telemetry::start_logging(&settings.log)?;
+    match command {
+        cli::Command::Serve => serve::serve(settings),
+        command => commands::run(command, &settings.database),
+    }
+}

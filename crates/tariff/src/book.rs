@@ -56,9 +56,9 @@ impl Book {
     /// else of the longest prefix pattern, else, for `ft:BASE:org::id`, those of `ft:BASE`. `None` when nothing prices it.
     #[must_use]
     pub fn quote(&self, model: &str, at_ms: i64) -> Option<Quote> {
-        self.quote_undated(model, at_ms)
+        self.quote_named(model, at_ms)
             .or_else(|| self.quote_prefix(model, at_ms))
-            .or_else(|| self.quote_undated(fine_tuned_base(model)?, at_ms))
+            .or_else(|| self.quote_named(fine_tuned_base(model)?, at_ms))
     }
 
     /// The model names that have a price of their own at `at_ms`, in no order. Prefixes name no model.
@@ -69,7 +69,10 @@ impl Book {
             .map(|(name, _)| &**name)
     }
 
-    fn quote_undated(&self, model: &str, at_ms: i64) -> Option<Quote> {
+    /// As [`Book::quote`], but only by the exact name or the name less its date or version: no pattern of
+    /// an operator's decides. This is how an answer's own model name is looked up.
+    #[must_use]
+    pub fn quote_named(&self, model: &str, at_ms: i64) -> Option<Quote> {
         let exact = |name: &str| self.exact.get(name)?.at(at_ms);
         exact(model).or_else(|| exact(undated(model)?))
     }

@@ -16,6 +16,10 @@ pub struct Ask<'a> {
     pub choices: u64,
     /// The tier the request names.
     pub service_tier: Option<&'a str>,
+    /// Stands in for a price row's missing `context_window`.
+    pub context_window_assumed: Option<u64>,
+    /// Stands in for a price row's missing `output_max`.
+    pub output_max_assumed: Option<u64>,
 }
 
 /// What limits an answer's output tokens.
@@ -97,7 +101,7 @@ impl Quote {
         let choices = ask.choices.max(1);
         let input_tokens = self.input_bound(ask).ok()?;
         let mut limit = self
-            .output_max()
+            .output_max(ask)
             .unwrap_or(u64::MAX)
             .min(u64::MAX.checked_div(choices)?);
         for rates in self.rates_reachable(ask, input_tokens) {
@@ -113,16 +117,18 @@ impl Quote {
     }
 
     /// The model's own facts may stand on any of its rows; the largest figure counts.
-    fn context_window(&self) -> Option<u64> {
-        self.rows.iter().filter_map(|row| row.context_window).max()
+    fn context_window(&self, ask: &Ask<'_>) -> Option<u64> {
+        let own = self.rows.iter().filter_map(|row| row.context_window).max();
+        own.or(ask.context_window_assumed)
     }
 
-    fn output_max(&self) -> Option<u64> {
-        self.rows.iter().filter_map(|row| row.output_max).max()
+    fn output_max(&self, ask: &Ask<'_>) -> Option<u64> {
+        let own = self.rows.iter().filter_map(|row| row.output_max).max();
+        own.or(ask.output_max_assumed)
     }
 
     fn input_bound(&self, ask: &Ask<'_>) -> Result<u64, BoundError> {
-        match self.context_window() {
+        match self.context_window(ask) {
             Some(window) if ask.refers_outside => Ok(window),
             None if ask.refers_outside => Err(BoundError::InputUnknown),
             window => Ok(ask.body_bytes.min(window.unwrap_or(u64::MAX))),
@@ -131,8 +137,8 @@ impl Quote {
 
     fn output_bound(&self, ask: &Ask<'_>) -> Result<u64, BoundError> {
         match ask.output {
-            OutputLimit::Model => self.output_max().ok_or(BoundError::OutputUnknown),
-            OutputLimit::Tokens(limit) => Ok(limit.min(self.output_max().unwrap_or(u64::MAX))),
+            OutputLimit::Model => self.output_max(ask).ok_or(BoundError::OutputUnknown),
+            OutputLimit::Tokens(limit) => Ok(limit.min(self.output_max(ask).unwrap_or(u64::MAX))),
             OutputLimit::NoOutput => Ok(0),
         }
     }

@@ -1,5 +1,7 @@
 //! Price rows as they stand in Postgres.
 
+use std::fmt;
+
 /// The price row's primary key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PriceId(pub i64);
@@ -29,6 +31,16 @@ impl Pattern {
         match self {
             Self::Exact(name) => &**name == model,
             Self::Prefix(prefix) => model.starts_with(&**prefix),
+        }
+    }
+}
+
+/// The notation [`Pattern::new`] reads.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
         }
     }
 }

@@ -1,0 +1,297 @@
+//! The command line, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tariff::Amount;
+
+use crate::fatal::{Code, Fatal};
+
+/// A transparent, pass-through metering gateway for OpenAI-compatible APIs.
+///
+/// Whoever has an access token calls Turnpike as he would call OpenAI: OPENAI_BASE_URL and
+/// OPENAI_API_KEY are all that changes. Every call is counted, priced and charged, and nobody can
+/// spend more than he has.
+#[derive(Debug, Parser)]
+#[command(
+    name = "turnpike",
+    version,
+    subcommand_required = false,
+    after_help = "Settings come from the environment: DATABASE_URL, OPENAI_URL, OPENAI_API_KEY, PORT and others \
+(config/example.env has them all). Without DATABASE_URL, Turnpike runs a private Postgres of its own; without OPENAI_URL, \
+OPENAI_API_KEY or a row in turnpike.upstream, a built-in sandbox model answers.\n\n\
+First steps:\n  \
+turnpike                                             serve; the first start prints a token and how to call\n  \
+turnpike account top-up alice 20 --note 'invoice 17' --create\n  \
+turnpike token issue alice --budget 20 --models 'gpt-4o*'\n  \
+turnpike usage --by model"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve clients (the default).
+    Serve,
+    /// Bring the database to this program's version.
+    Migrate,
+    /// Access tokens: what clients show.
+    #[command(subcommand)]
+    Token(Token),
+    /// Accounts: who pays.
+    #[command(subcommand)]
+    Account(Account),
+    /// Prices: what models cost. Never updated, only superseded.
+    #[command(subcommand)]
+    Price(Price),
+    /// What was used and charged, by day, model or access token.
+    Usage(Usage),
+}
+
+/// Access tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make one. Its secret is shown once and stored nowhere.
+    Issue(Issue),
+    /// List them; secrets cannot be shown again.
+    List {
+        /// Of this account only.
+        #[arg(long)]
+        account: Option<String>,
+    },
+    /// Give one a new secret; the old one is refused from now on, on every replica.
+    Rotate {
+        /// Its prefix as `token list` shows it.
+        token: String,
+    },
+    /// Refuse one from now on, on every replica.
+    Revoke {
+        /// Its prefix as `token list` shows it.
+        token: String,
+    },
+}
+
+/// A new access token's limits. Without any, it may spend whatever its account has.
+#[derive(Debug, Args)]
+pub(crate) struct Issue {
+    /// The account that pays.
+    pub(crate) account: String,
+    /// The most it may spend in its life, in USD.
+    #[arg(long, value_name = "USD")]
+    pub(crate) budget: Option<Amount>,
+    /// When it ends: 2027-01-01 (midnight UTC) or 2027-01-01T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = parse_time_ms)]
+    pub(crate) expires: Option<i64>,
+    /// Models it may use, exact or with a trailing '*'; may be given several times or separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) models: Option<Vec<String>>,
+    /// Requests in any minute.
+    #[arg(long, value_name = "N")]
+    pub(crate) requests_per_minute: Option<i32>,
+    /// Exchanges open at once.
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrent_exchanges: Option<i32>,
+    /// Networks it may be used from, such as 10.0.0.0/8.
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) addresses: Option<Vec<String>>,
+    /// Endpoints it may use: chat/completions, completions, embeddings, responses, models, free.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) endpoints: Option<Vec<String>>,
+    /// What it is for.
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+}
+
+/// Accounts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Account {
+    /// Make one.
+    Create {
+        /// Its name.
+        name: String,
+        /// How far below zero its balance may go, in USD; `unlimited` for as far as it likes.
+        #[arg(long, value_name = "USD", default_value = "0", value_parser = parse_limit)]
+        credit_limit: CreditLimit,
+    },
+    /// List them with balance and what is held.
+    List,
+    /// Credit one. A negative amount corrects an earlier credit.
+    TopUp {
+        /// Its name.
+        name: String,
+        /// How much, in USD.
+        #[arg(allow_negative_numbers = true)]
+        amount: Amount,
+        /// Why: an invoice, say.
+        #[arg(long, default_value = "")]
+        note: String,
+        /// Make the account first if there is none.
+        #[arg(long)]
+        create: bool,
+    },
+}
+
+/// How far below zero a balance may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CreditLimit {
+    /// So far.
+    Of(Amount),
+    /// As far as it likes.
+    Unlimited,
+}
+
+/// Prices.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Price {
+    /// Read a public price list (litellm's model_prices_and_context_window.json). Running it again changes nothing.
+    Import(Import),
+    /// Set one model's price from now on, in USD per 1,000,000 tokens.
+    Set(SetPrice),
+    /// List the prices in force.
+    List {
+        /// Only models that start so.
+        prefix: Option<String>,
+    },
+}
+
+/// What to take from a price list.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file; without it, the list that comes with the program.
+    pub(crate) file: Option<PathBuf>,
+    /// Only these providers, as the list names them (openai, anthropic, xai, …).
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) provider: Vec<String>,
+    /// Cut these prefixes off model names: with `xai`, `xai/grok-4` becomes `grok-4`.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) strip_prefix: Vec<String>,
+    /// Take prices above 1,000 USD per 1,000,000 tokens too. They are nearly always mistakes of the list.
+    #[arg(long)]
+    pub(crate) allow_absurd: bool,
+    /// Say what would be imported, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A price.
+#[derive(Debug, Args)]
+pub(crate) struct SetPrice {
+    /// A model's name, or a prefix with a trailing '*'.
+    pub(crate) model: String,
+    /// Input text.
+    #[arg(long, value_name = "USD")]
+    pub(crate) input: Amount,
+    /// Input read from a cache; as input unless given.
+    #[arg(long, value_name = "USD")]
+    pub(crate) cached_input: Option<Amount>,
+    /// Input written to a cache; as input unless given.
+    #[arg(long, value_name = "USD")]
+    pub(crate) cache_write: Option<Amount>,
+    /// Output, reasoning included. Embedding models have none.
+    #[arg(long, value_name = "USD")]
+    pub(crate) output: Option<Amount>,
+    /// Service tier.
+    #[arg(long, default_value = "default")]
+    pub(crate) tier: String,
+    /// Prices the whole exchange once its input exceeds so many tokens.
+    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
+    pub(crate) min_context: u64,
+    /// Most input tokens the model takes; holds are taken by it.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context_window: Option<u64>,
+    /// Most output tokens the model gives; holds are taken by it.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) output_max: Option<u64>,
+}
+
+/// A table of usage.
+#[derive(Debug, Args)]
+pub(crate) struct Usage {
+    /// One row for each of these.
+    #[arg(long, value_enum, default_value = "day")]
+    pub(crate) by: UsageBy,
+    /// From this day or instant on (UTC). Default: 30 days ago.
+    #[arg(long, value_name = "TIME", value_parser = parse_time_ms)]
+    pub(crate) since: Option<i64>,
+    /// Of this account only.
+    #[arg(long)]
+    pub(crate) account: Option<String>,
+}
+
+/// What a row of the table of usage is for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum UsageBy {
+    /// A day (UTC).
+    Day,
+    /// A model.
+    Model,
+    /// An access token.
+    Token,
+}
+
+/// Reads the command line. Help and version are printed and end the process.
+///
+/// # Errors
+/// Exit code 64 with what is wrong and what would be right.
+pub(crate) fn parse() -> Result<Command, Fatal> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(cli.command.unwrap_or(Command::Serve)),
+        Err(error) if error.use_stderr() => {
+            let text = error.render().to_string();
+            Err(Fatal::new(Code::Usage, text.trim_start_matches("error: ").trim_end()))
+        }
+        Err(help) => help.exit(),
+    }
+}
+
+fn parse_limit(text: &str) -> Result<CreditLimit, String> {
+    if text == "unlimited" {
+        return Ok(CreditLimit::Unlimited);
+    }
+    text.parse().map(CreditLimit::Of).map_err(|error: tariff::AmountError| format!("{error}; give USD such as 20 or 0.5, or 'unlimited'"))
+}
+
+/// Milliseconds since the epoch of a date (its midnight, UTC) or an instant with an offset.
+fn parse_time_ms(text: &str) -> Result<i64, String> {
+    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+        return Ok(instant.as_millisecond());
+    }
+    text.parse::<jiff::civil::Date>()
+        .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC))
+        .map(|midnight| midnight.timestamp().as_millisecond())
+        .map_err(|_| "give a date such as 2027-01-01 or an instant such as 2027-01-01T12:00:00Z".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_given_means_serve() {
+        assert!(Cli::try_parse_from(["turnpike"]).unwrap().command.is_none());
+    }
+
+    #[test]
+    fn money_and_times_are_read_exactly() {
+        let cli = Cli::try_parse_from(["turnpike", "token", "issue", "alice", "--budget", "0.5", "--expires", "2027-01-01", "--models", "gpt-4o*,o3"]).unwrap();
+        let Some(Command::Token(Token::Issue(issue))) = cli.command else { panic!("another command") };
+        assert_eq!((issue.budget, issue.expires), (Some(Amount::from_nano(500_000_000)), Some(1_798_761_600_000)));
+        assert_eq!(issue.models, Some(vec!["gpt-4o*".to_owned(), "o3".to_owned()]));
+    }
+
+    #[test]
+    fn a_wrong_value_is_explained() {
+        let error = Cli::try_parse_from(["turnpike", "token", "issue", "alice", "--expires", "tomorrow"]).unwrap_err().to_string();
+        assert!(error.contains("2027-01-01"), "{error}");
+    }
+}

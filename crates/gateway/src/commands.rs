@@ -1,0 +1,63 @@
+//! What the commands do, and what they print. Results go to standard output, everything else to standard error.
+
+mod accounts;
+mod prices;
+mod table;
+mod tokens;
+mod usage;
+
+use std::time::SystemTime;
+
+use ledger::{Config, admin::Admin};
+
+pub(crate) use prices::import_shipped;
+
+use crate::{
+    cli::Command,
+    fatal::{Code, Fatal},
+    settings, startup,
+};
+
+/// Runs one command against the database of the settings, starting the private Postgres for as long as it takes.
+pub(crate) fn run(command: Command, settings: &settings::Database) -> Result<(), Fatal> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fatal::because(Code::System, "no runtime", &error))?;
+    let database = startup::open(settings, &runtime)?;
+    let done = runtime.block_on(dispatch(command, &database.config));
+    database.close();
+    done
+}
+
+async fn dispatch(command: Command, config: &Config) -> Result<(), Fatal> {
+    match command {
+        // `main` has taken care of it.
+        Command::Serve => Ok(()),
+        Command::Migrate => migrate(config).await,
+        Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await,
+        Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await,
+        Command::Price(command) => prices::run(command, &mut Admin::connect(config).await?).await,
+        Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await,
+    }
+}
+
+async fn migrate(config: &Config) -> Result<(), Fatal> {
+    let report = ledger::migrate::run(config).await?;
+    for file in &report.applied {
+        println!("applied {file}");
+    }
+    println!("database {} is at version {}", config.database(), report.version);
+    Ok(())
+}
+
+/// Now, in milliseconds since the epoch.
+fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// An instant as people read it: `2026-11-21 09:30` (UTC).
+fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "?".to_owned(), |instant| instant.strftime("%Y-%m-%d %H:%M").to_string())
+}

@@ -1,0 +1,59 @@
+//! What happens to an answer whose client has left: read on within bounds, so that hanging up pays as much as staying.
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use ledger::{Disconnect, End};
+use proxy::Answer;
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+
+use crate::{answer::Till, gateway::Gateway};
+
+/// An answer without a client.
+pub(crate) struct Left {
+    pub(crate) till: Box<Till>,
+    pub(crate) rest: Answer,
+}
+
+/// Drains every abandoned answer of one worker, until the channel closes and the last is settled.
+pub(crate) async fn run(gateway: Arc<Gateway>, mut left: mpsc::Receiver<Left>) {
+    let mut drains = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(left) = left.recv() => {
+                drains.spawn(drain(Arc::clone(&gateway), left));
+            }
+            Some(_) = drains.join_next() => {}
+            else => return,
+        }
+    }
+}
+
+/// Reads one answer on, as its price row's policy says (else `DISCONNECT`), and settles it.
+async fn drain(gateway: Arc<Gateway>, Left { mut till, mut rest }: Left) {
+    let settings = &gateway.settings;
+    let row = till.admitted().map(|admitted| admitted.catalog.disconnect(admitted.quote.default_price()));
+    match row.unwrap_or(settings.disconnect.into()) {
+        Disconnect::Void => return till.void(),
+        Disconnect::Estimate => {}
+        Disconnect::Drain => {
+            let reading = read_on(&mut till, &mut rest, settings.drain_bytes_max);
+            // Past the deadline the till settles on what it has seen.
+            let _ = timeout(settings.drain(), reading).await;
+        }
+    }
+    till.settle(End::Abandoned);
+}
+
+/// Reads until the till has settled, the answer ends, or `bytes_max` have passed.
+async fn read_on(till: &mut Till, rest: &mut Answer, bytes_max: u64) {
+    let mut bytes = 0_u64;
+    while let Some(Ok(frame)) = rest.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
+        till.show(&data);
+        bytes = bytes.saturating_add(data.len() as u64);
+        if till.is_settled() || bytes > bytes_max {
+            return;
+        }
+    }
+}

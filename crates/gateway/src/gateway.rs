@@ -1,0 +1,64 @@
+//! What every exchange shares, and what one worker has of its own.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use ledger::Ledger;
+use proxy::Pool;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+
+use crate::{drain::Left, limits::{self, Limits}, places::Places, refusal::Refusal, settings, telemetry::Metrics};
+
+/// The state shared by all workers: cheap handles only.
+pub(crate) struct Gateway {
+    pub(crate) settings: settings::Exchange,
+    pub(crate) ledger: Ledger,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) places: Places,
+    /// The runtime for work that must not hold up a worker.
+    pub(crate) control: Handle,
+    /// One permit per exchange that may be open.
+    pub(crate) open: Arc<Semaphore>,
+    /// Set once no new work is taken.
+    pub(crate) draining: AtomicBool,
+}
+
+/// What one data-plane thread has of its own.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) pool: Pool,
+    pub(crate) leave: mpsc::Sender<Left>,
+}
+
+/// An exchange's place among those open, in the gateway and for its access token. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    _gateway: OwnedSemaphorePermit,
+    _token: limits::Place,
+}
+
+impl Entry {
+    pub(crate) const fn new(gateway: OwnedSemaphorePermit, token: limits::Place) -> Self {
+        Self { _gateway: gateway, _token: token }
+    }
+}
+
+impl Gateway {
+    /// A place among the open exchanges.
+    ///
+    /// # Errors
+    /// 503 when all are taken, or the program is about to end.
+    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::Unavailable { reason: "it is shutting down" });
+        }
+        Arc::clone(&self.open).try_acquire_owned().map_err(|_| Refusal::Unavailable { reason: "too many exchanges are open" })
+    }
+}

@@ -1,0 +1,172 @@
+//! Where requests go: upstream rows resolved to addresses and keys, once per catalog.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use ledger::{Catalog, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
+use proxy::{Egress, Target, headers::Credential};
+
+use crate::{
+    refusal::Refusal,
+    settings::{self, Secret},
+};
+
+/// A place a request can go to, with the credential for it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) id: Option<UpstreamId>,
+    pub(crate) key_id: Option<UpstreamKeyId>,
+    pub(crate) name: String,
+    pub(crate) target: Target,
+    pub(crate) egress: Egress,
+    pub(crate) credential: Option<Credential>,
+}
+
+/// Every place, kept in step with the catalog.
+pub(crate) struct Places {
+    /// Serves while table `upstream` is empty: what `OPENAI_URL` names, or the sandbox.
+    fallback: Arc<Place>,
+    resolved: ArcSwap<Resolved>,
+}
+
+/// The upstreams of one catalog.
+#[derive(Default)]
+struct Resolved {
+    generation: u64,
+    /// `None`: the row cannot be used; the log says why.
+    upstreams: HashMap<UpstreamId, Option<Keys>>,
+}
+
+/// One upstream's keys, to take turns among.
+struct Keys {
+    /// A place per key, as often as its weight says.
+    turns: Vec<Arc<Place>>,
+    next: AtomicUsize,
+}
+
+/// Most turns of one upstream's cycle: beyond it weights are cut.
+const TURNS_MAX: usize = 1_000;
+
+impl Places {
+    /// Places that begin with the fallback alone.
+    pub(crate) fn new(fallback: Place) -> Self {
+        Self { fallback: Arc::new(fallback), resolved: ArcSwap::default() }
+    }
+
+    /// The one place every model goes to, if there is just one: then bytes may flow before the model is known.
+    ///
+    /// # Errors
+    /// 503 when the only upstream's row cannot be used.
+    pub(crate) fn only(&self, catalog: &Catalog) -> Result<Option<Arc<Place>>, Refusal> {
+        if catalog.upstreams().is_empty() {
+            return Ok(Some(Arc::clone(&self.fallback)));
+        }
+        catalog.only_upstream().map(|upstream| self.place(catalog, upstream.id)).transpose()
+    }
+
+    /// Where this model goes.
+    ///
+    /// # Errors
+    /// 404 when no upstream serves it, 503 when the upstream's row cannot be used.
+    pub(crate) fn for_model(&self, catalog: &Catalog, model: &str) -> Result<Arc<Place>, Refusal> {
+        match catalog.candidates(model).first() {
+            Some(candidate) => self.place(catalog, candidate.upstream.id),
+            None => Err(Refusal::ModelNotFound { model: model.to_owned() }),
+        }
+    }
+
+    /// Where a request goes that names no model: the first upstream by priority.
+    ///
+    /// # Errors
+    /// 503 when that upstream's row cannot be used.
+    pub(crate) fn first(&self, catalog: &Catalog) -> Result<Arc<Place>, Refusal> {
+        match catalog.upstreams().first() {
+            Some(upstream) => self.place(catalog, upstream.id),
+            None => Ok(Arc::clone(&self.fallback)),
+        }
+    }
+
+    fn place(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Arc<Place>, Refusal> {
+        let mut resolved = self.resolved.load();
+        if resolved.generation != catalog.generation() {
+            // Two workers may both resolve; they come to the same result.
+            self.resolved.store(Arc::new(Resolved::of(catalog)));
+            resolved = self.resolved.load();
+        }
+        match resolved.upstreams.get(&upstream) {
+            Some(Some(keys)) => Ok(keys.take_turn()),
+            _ => Err(Refusal::Unavailable { reason: "its upstream is not set up properly" }),
+        }
+    }
+}
+
+impl Resolved {
+    fn of(catalog: &Catalog) -> Self {
+        let upstreams = catalog.upstreams().iter().map(|upstream| {
+            let keys = resolve(upstream).map_err(|error| tracing::error!(upstream = upstream.name, "upstream.unusable: {error}"));
+            (upstream.id, keys.ok())
+        });
+        Self { generation: catalog.generation(), upstreams: upstreams.collect() }
+    }
+}
+
+impl Keys {
+    fn take_turn(&self) -> Arc<Place> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.turns.len()).unwrap_or(0);
+        Arc::clone(&self.turns[turn])
+    }
+}
+
+/// One upstream's places. Never empty: without a key there is one place that sends none.
+fn resolve(upstream: &Upstream) -> Result<Keys, String> {
+    let say = |what: &str, why: &dyn fmt::Display| format!("its {what} cannot be used: {why}");
+    let target = Target::parse(&upstream.base_url).map_err(|error| say("base_url", &error))?;
+    let egress = match &upstream.proxy {
+        Some(proxy) => Egress::parse(proxy).map_err(|error| say("proxy", &error))?,
+        None => Egress::Direct,
+    };
+    let place = |key_id, credential| {
+        Arc::new(Place { id: Some(upstream.id), key_id, name: upstream.name.clone(), target: target.clone(), egress: egress.clone(), credential })
+    };
+    let mut turns = Vec::new();
+    for key in &upstream.keys {
+        let keyed = place(Some(key.id), Some(credential(&key.secret).map_err(|error| say("key", &error))?));
+        turns.extend(std::iter::repeat_n(keyed, key.weight as usize).take(TURNS_MAX));
+    }
+    if turns.is_empty() {
+        turns.push(place(None, None));
+    }
+    Ok(Keys { turns, next: AtomicUsize::new(0) })
+}
+
+/// What to show an upstream for this secret.
+///
+/// # Errors
+/// A sentence that names the variable or file, never the secret.
+pub(crate) fn credential(source: &SecretSource) -> Result<Credential, String> {
+    let secret = reveal(source)?;
+    Credential::bearer(secret.expose()).map_err(|_| "it has characters that a header cannot carry".to_owned())
+}
+
+/// The secret itself, from where the row says it stands.
+fn reveal(source: &SecretSource) -> Result<Secret, String> {
+    match source {
+        SecretSource::Literal(secret) => Ok(Secret::from(secret.expose().to_owned())),
+        SecretSource::Env(name) => settings::secret(name).ok_or_else(|| format!("environment variable {name} is not set")),
+        SecretSource::File(path) => read_secret(path),
+    }
+}
+
+fn read_secret(path: &Path) -> Result<Secret, String> {
+    std::fs::read_to_string(path)
+        .map(|text| Secret::from(text.trim_end_matches(['\r', '\n']).to_owned()))
+        .map_err(|error| format!("file {} cannot be read: {error}", path.display()))
+}

@@ -1,0 +1,132 @@
+//! What is told of one exchange when it is over: one log line, and the metrics.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use http::{Method, StatusCode};
+use ledger::Mark;
+use tariff::{Amount, Buckets};
+use tracing::info;
+use uuid::Uuid;
+
+use crate::{
+    endpoint::Endpoint,
+    refusal::Refusal,
+    telemetry::{CodeLabel, ExchangeLabels, MarkLabel, Metrics, SideLabel},
+};
+
+/// Everything the log line says. It is written when the record is dropped, wherever that happens.
+/// No body, prompt, query or secret is ever put here.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// The exchange's id: also the charge's, and the client's `x-turnpike-exchange`.
+    pub(crate) id: Uuid,
+    /// When the request's head was read.
+    pub(crate) started: Instant,
+    /// The same by the wall clock, in milliseconds since the epoch: the price in force is this instant's.
+    pub(crate) started_at_ms: i64,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) end: &'static str,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) token: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) upstream: Option<String>,
+    pub(crate) request_bytes: u64,
+    pub(crate) answer_bytes: u64,
+    method: Method,
+    peer: IpAddr,
+    refusal: Option<&'static str>,
+    first_byte: Option<Duration>,
+    charge: Option<(Amount, Mark)>,
+    metrics: Arc<Metrics>,
+}
+
+impl Record {
+    /// A record that starts now.
+    pub(crate) fn start(metrics: Arc<Metrics>, peer: IpAddr, method: Method, endpoint: Endpoint) -> Self {
+        metrics.open_exchanges.inc();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            id: Uuid::now_v7(),
+            started: Instant::now(),
+            started_at_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+            endpoint,
+            end: "abandoned",
+            status: None,
+            token: None,
+            model: None,
+            upstream: None,
+            request_bytes: 0,
+            answer_bytes: 0,
+            method,
+            peer,
+            refusal: None,
+            first_byte: None,
+            charge: None,
+            metrics,
+        }
+    }
+
+    /// Notes that we answered it ourselves with a refusal.
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        let code = refusal.code();
+        self.end = "refused";
+        self.refusal = Some(code);
+        self.status = Some(refusal.status());
+        self.metrics.refusals.get_or_create(&CodeLabel { code }).inc();
+    }
+
+    /// Notes bytes of the answer as they pass.
+    pub(crate) fn passed(&mut self, bytes: usize) {
+        if self.first_byte.is_none() {
+            let elapsed = self.started.elapsed();
+            self.first_byte = Some(elapsed);
+            self.metrics.first_byte_seconds.observe(elapsed.as_secs_f64());
+        }
+        self.answer_bytes = self.answer_bytes.saturating_add(bytes.try_into().unwrap_or(u64::MAX));
+    }
+
+    /// Notes the charge that was handed to the ledger.
+    pub(crate) fn charged(&mut self, amount: Amount, mark: Mark, buckets: &Buckets) {
+        self.charge = Some((amount, mark));
+        self.metrics.charges.get_or_create(&MarkLabel { mark: mark.as_str() }).inc();
+        self.metrics.tokens.get_or_create(&SideLabel { side: "input" }).inc_by(buckets.input());
+        self.metrics.tokens.get_or_create(&SideLabel { side: "output" }).inc_by(buckets.output());
+        self.metrics.charged_nano_usd.inc_by(amount.nano().unsigned_abs());
+    }
+
+    /// The metrics this record counts in.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.metrics.open_exchanges.dec();
+        self.metrics.exchanges.get_or_create(&ExchangeLabels { endpoint: self.endpoint.name(), end: self.end }).inc();
+        let (amount, mark) = self.charge.unzip();
+        info!(
+            exchange = %self.id,
+            end = self.end,
+            method = %self.method,
+            endpoint = self.endpoint.name(),
+            status = self.status.map(|status| status.as_u16()),
+            refusal = self.refusal,
+            peer = %self.peer,
+            token = self.token,
+            model = self.model,
+            upstream = self.upstream,
+            request_bytes = self.request_bytes,
+            answer_bytes = self.answer_bytes,
+            first_byte_ms = self.first_byte.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+            duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            charge_nano_usd = amount.map(Amount::nano),
+            mark = mark.map(Mark::as_str),
+            "exchange",
+        );
+    }
+}

@@ -1,0 +1,267 @@
+//! `turnpike serve`: start everything, say where, wait for a signal, drain, say how it ended.
+
+use std::{
+    fmt::Write as _,
+    io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use ledger::Ledger;
+use proxy::{Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls};
+use tokio::{
+    runtime::{Handle, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    admin::Admin,
+    fatal::{Code, Fatal, io_code},
+    gateway::Gateway,
+    limits::Limits,
+    places::{Place, Places},
+    sandbox::{self, Sandbox},
+    settings::{self, Settings},
+    startup::{self, Database, FirstStart},
+    telemetry::Metrics,
+    workers::{self, Equipment},
+};
+
+/// The provider where only `OPENAI_API_KEY` is set.
+const OPENAI: &str = "https://api.openai.com/v1";
+/// What `OPENAI_URL` may end in, and a base URL does not.
+const CHAT_SUFFIX: &str = "/chat/completions";
+/// How long the last charges get to become durable after the last connection is gone.
+const LEDGER_DRAIN: Duration = Duration::from_secs(10);
+/// Threads for Postgres, the admin address and tokenizers.
+const CONTROL_THREADS: usize = 2;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something needed is missing: one line, and an exit code that says what kind.
+pub(crate) fn serve(settings: Settings) -> Result<(), Fatal> {
+    let control = control_runtime()?;
+    let database = startup::open(&settings.database, &control)?;
+    let served = control.block_on(serve_with(settings, &database));
+    // Its tasks hold connections to the database, which must go first.
+    control.shutdown_timeout(Duration::from_secs(1));
+    database.close();
+    served
+}
+
+fn control_runtime() -> Result<Runtime, Fatal> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| Fatal::because(Code::System, "the system gives no threads", &error))
+}
+
+async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal> {
+    startup::migrate(&database.config, settings.database.migrate || database.is_private()).await?;
+    let first = if database.is_private() { startup::first_start(&database.config).await? } else { None };
+    let config = database
+        .config
+        .clone()
+        .with_pool_size(settings.database.database_pool_size.get())
+        .with_exchanges_max(settings.exchange.open_exchanges_max.get());
+    let ledger = Ledger::connect(config).await?;
+
+    let (fallback, sandbox) = fallback(&settings.upstream).await?;
+    let gateway = Arc::new(Gateway {
+        settings: settings.exchange.clone(),
+        ledger,
+        limits: Limits::default(),
+        metrics: Arc::new(Metrics::new()),
+        places: Places::new(fallback),
+        control: Handle::current(),
+        open: Arc::new(Semaphore::new(settings.exchange.open_exchanges_max.get())),
+        draining: AtomicBool::new(false),
+    });
+    tokio::task::spawn_blocking(meter::warm_tokenizer);
+
+    let shutdown = CancellationToken::new();
+    let listening = listen(&settings, &gateway, &shutdown)?;
+    print!("{}", banner(&settings, database, &listening, first.as_ref(), sandbox.is_some() && gateway.ledger.catalog().upstreams().is_empty()));
+    info!(clients = %listening.clients, admin = %listening.admin, workers = listening.workers.len(), "listening");
+
+    wait_for_signal().await?;
+    drain(&gateway, listening, &shutdown, &settings.listen).await
+}
+
+/// What is open to the world.
+struct Listening {
+    clients: SocketAddr,
+    admin: SocketAddr,
+    workers: Vec<tokio::sync::oneshot::Receiver<io::Result<proxy::Drained>>>,
+}
+
+/// Opens both addresses and starts the workers.
+fn listen(settings: &Settings, gateway: &Arc<Gateway>, shutdown: &CancellationToken) -> Result<Listening, Fatal> {
+    let listen = &settings.listen;
+    let workers = listen.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let address = SocketAddr::new(listen.bind_address, listen.port);
+    let listeners = workers::listeners(address, workers).map_err(|error| taken(address, "PORT or BIND_ADDRESS", &error))?;
+    let admin = listener(listen.admin_address).map_err(|error| taken(listen.admin_address, "ADMIN_ADDRESS", &error))?;
+    let here = |error: io::Error| Fatal::because(Code::System, "the listening address is unknown", &error);
+    let (clients, admin_address) = (listeners.first().map_or(Ok(address), |first| first.local_addr()).map_err(here)?, admin.local_addr().map_err(here)?);
+
+    let equipment = Equipment {
+        doors: doors(listen, workers)?,
+        tls: tls::client_config(&roots(&settings.upstream)).map_err(|error| Fatal::because(Code::Config, "TLS to providers cannot be set up", &error))?,
+        pool_limits: pool_limits(&settings.upstream),
+        drain_places: settings.exchange.open_exchanges_max.get(),
+        grace: Duration::from_secs(listen.shutdown_seconds),
+        shutdown: shutdown.clone(),
+    };
+    let workers = listeners.into_iter().enumerate().map(|(number, listener)| workers::start(number, listener, Arc::clone(gateway), equipment.clone()));
+    let workers = workers.collect::<io::Result<Vec<_>>>().map_err(|error| Fatal::because(Code::System, "the system gives no threads", &error))?;
+
+    let (doors, handler, shutdown) = (Doors::new(DoorsLimits::default()), Admin(Arc::clone(gateway)), shutdown.clone());
+    tokio::spawn(async move {
+        if let Err(error) = doors.serve(admin, handler, shutdown, Duration::from_secs(1)).await {
+            warn!(%error, "admin.stopped");
+        }
+    });
+    Ok(Listening { clients, admin: admin_address, workers })
+}
+
+fn taken(address: SocketAddr, setting: &str, error: &io::Error) -> Fatal {
+    Fatal::because(io_code(error), &format!("cannot listen on {address} (set {setting})"), error)
+}
+
+fn doors(listen: &settings::Listen, workers: usize) -> Result<Doors, Fatal> {
+    let doors = Doors::new(DoorsLimits { connections_max: listen.connections_max.get().div_ceil(workers), ..DoorsLimits::default() });
+    let (Some(certificate), Some(key)) = (&listen.tls_cert, &listen.tls_key) else { return Ok(doors) };
+    let config = tls::server_config(certificate, key).map_err(|error| Fatal::because(Code::NoInput, "TLS_CERT and TLS_KEY cannot be used", &error))?;
+    Ok(doors.with_tls(config))
+}
+
+fn roots(upstream: &settings::Upstream) -> tls::Roots {
+    upstream.ssl_cert_file.clone().map_or(tls::Roots::Platform, tls::Roots::File)
+}
+
+fn pool_limits(upstream: &settings::Upstream) -> PoolLimits {
+    PoolLimits {
+        connections_max: upstream.upstream_connections_max.get(),
+        connect_timeout: Duration::from_secs(upstream.connect_timeout_seconds.get()),
+        first_byte_timeout: Duration::from_secs(upstream.first_byte_timeout_seconds.get()),
+        ..PoolLimits::default()
+    }
+}
+
+/// Where requests go while table `upstream` is empty: what the settings name, or the sandbox.
+async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbox>), Fatal> {
+    let config = |setting: &str, error: &dyn std::fmt::Display| Fatal::new(Code::Config, format!("{setting} cannot be used: {error}"));
+    let place = |name: &str, url: &str| -> Result<Place, Fatal> {
+        Ok(Place {
+            id: None,
+            key_id: None,
+            name: name.to_owned(),
+            target: Target::parse(url).map_err(|error| config("OPENAI_URL", &error))?,
+            egress: Egress::Direct,
+            credential: None,
+        })
+    };
+    if settings.openai_url.is_none() && settings.openai_api_key.is_none() {
+        let sandbox = sandbox::start().await.map_err(|error| Fatal::because(Code::System, "the sandbox model cannot listen on loopback", &error))?;
+        let place = place("sandbox", &format!("http://{}/v1", sandbox.address()))?;
+        return Ok((place, Some(sandbox)));
+    }
+    let url = settings.openai_url.as_deref().unwrap_or(OPENAI).trim_end_matches('/');
+    let mut place = place("OPENAI_URL", url.strip_suffix(CHAT_SUFFIX).unwrap_or(url))?;
+    if let Some(key) = &settings.openai_api_key {
+        place.credential = Some(Credential::bearer(key.expose()).map_err(|_| config("OPENAI_API_KEY", &"it has characters that a header cannot carry"))?);
+    }
+    if let Some(proxy) = &settings.openai_proxy {
+        place.egress = Egress::parse(proxy.expose()).map_err(|error| config("OPENAI_PROXY", &error))?;
+    }
+    Ok((place, None))
+}
+
+/// What a person needs to know now.
+fn banner(settings: &Settings, database: &Database, listening: &Listening, first: Option<&FirstStart>, is_sandbox: bool) -> String {
+    let scheme = if settings.listen.tls_cert.is_some() { "https" } else { "http" };
+    let host = if listening.clients.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listening.clients.ip().to_string() };
+    let base = format!("{scheme}://{host}:{}/v1", listening.clients.port());
+    let mut text = format!("\nTurnpike is open.\n  clients   {base}\n  admin     http://{}/metrics\n", listening.admin);
+    // Writing into a string cannot fail.
+    if let Some(url) = database.url() {
+        let _ = writeln!(text, "  database  psql '{url}'");
+    }
+    if is_sandbox {
+        text.push_str(
+            "\n*** SANDBOX: no provider is configured, so a built-in model answers. Its answers are canned. ***\n    \
+             Set OPENAI_API_KEY (and OPENAI_URL, if it is not OpenAI), or add an upstream by SQL:\n    \
+             select turnpike.set_upstream('openai', 'https://api.openai.com/v1', key => 'env:OPENAI_API_KEY');\n",
+        );
+    }
+    let model = if is_sandbox { sandbox::MODEL } else { "gpt-4o-mini" };
+    if let Some(first) = first {
+        let _ = write!(
+            text,
+            "\nFirst start: {} price rows imported, account `default` has {} USD, and this access token is shown once:\n\n  \
+             export OPENAI_BASE_URL={base}\n  export OPENAI_API_KEY={}\n\n  \
+             curl $OPENAI_BASE_URL/chat/completions -H \"Authorization: Bearer $OPENAI_API_KEY\" -H 'Content-Type: application/json' \\\n    \
+             -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n",
+            first.prices,
+            startup::FIRST_CREDIT,
+            first.token.expose(),
+        );
+    } else {
+        let _ = write!(
+            text,
+            "\nClients set OPENAI_BASE_URL={base} and OPENAI_API_KEY to an access token.\n\
+             Tokens are issued by `turnpike token issue ACCOUNT` or, in psql, select * from turnpike.issue_token('ACCOUNT');\n",
+        );
+    }
+    text.push('\n');
+    text
+}
+
+async fn wait_for_signal() -> Result<(), Fatal> {
+    let listen = |kind| signal(kind).map_err(|error| Fatal::because(Code::System, "signals cannot be heard", &error));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: draining"),
+        _ = interrupt.recv() => info!("SIGINT: draining"),
+    }
+    Ok(())
+}
+
+/// Takes no new work, lets open exchanges finish, and makes every charge durable.
+async fn drain(gateway: &Gateway, listening: Listening, shutdown: &CancellationToken, listen: &settings::Listen) -> Result<(), Fatal> {
+    gateway.draining.store(true, Ordering::Relaxed);
+    shutdown.cancel();
+    // Clients' exchanges get one grace period, those whose client has left during it a second.
+    let patience = Duration::from_secs(listen.shutdown_seconds).saturating_mul(2) + Duration::from_secs(5);
+    let mut cut = 0_usize;
+    let ended = timeout(patience, async {
+        for worker in listening.workers {
+            if let Ok(Ok(drained)) = worker.await {
+                cut = cut.saturating_add(drained.cut);
+            }
+        }
+    });
+    if ended.await.is_err() {
+        warn!("shutdown.cut: a worker did not end in time");
+    }
+    let unsettled = gateway.ledger.drain(LEDGER_DRAIN).await;
+    info!(connections_cut = cut, unsettled, "closed");
+    if unsettled > 0 {
+        return Err(Fatal::new(Code::Unavailable, format!("{unsettled} charges are not durable: the database did not answer in time; their holds stay in turnpike.hold")));
+    }
+    Ok(())
+}

@@ -1,0 +1,408 @@
+//! What the operator sets: read once from the environment, one struct per area.
+//!
+//! `config/example.env` documents every name; a test holds the two together.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// Everything the operator sets.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) listen: Listen,
+    pub(crate) database: Database,
+    pub(crate) upstream: Upstream,
+    pub(crate) exchange: Exchange,
+    pub(crate) log: Log,
+}
+
+/// Where clients and operators connect.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Listen {
+    /// Address for clients.
+    #[serde(default = "any_address")]
+    pub(crate) bind_address: IpAddr,
+    /// Port for clients.
+    #[serde(default = "port")]
+    pub(crate) port: u16,
+    /// Address for health checks and metrics. Keep it off the public network.
+    #[serde(default = "admin_address")]
+    pub(crate) admin_address: SocketAddr,
+    /// PEM file with the certificate chain; with `TLS_KEY`, clients connect by TLS.
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// PEM file with the private key.
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Data-plane threads; one per core unless set.
+    pub(crate) workers: Option<NonZeroUsize>,
+    /// Most client connections open at once, all workers together.
+    #[serde(default = "connections_max")]
+    pub(crate) connections_max: NonZeroUsize,
+    /// Seconds that open exchanges get to finish after SIGTERM.
+    #[serde(default = "shutdown_seconds")]
+    pub(crate) shutdown_seconds: u64,
+}
+
+/// Where accounts, prices and charges live.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Database {
+    /// `postgres://user:password@host:port/name`. Unset: a private Postgres under `DATA_DIR`.
+    pub(crate) database_url: Option<Secret>,
+    /// Instead of `DATABASE_URL`: the user.
+    pub(crate) database_username: Option<String>,
+    /// Instead of `DATABASE_URL`: the password.
+    pub(crate) database_password: Option<Secret>,
+    /// Instead of `DATABASE_URL`: `host` or `host:port`.
+    pub(crate) database_address: Option<String>,
+    /// Instead of `DATABASE_URL`: the database.
+    pub(crate) database_name: Option<String>,
+    /// A direct URL for `LISTEN` and migrations where `DATABASE_URL` leads through pgbouncer.
+    pub(crate) database_direct_url: Option<Secret>,
+    /// Connections for look-ups; two more serve holds and charges, one listens.
+    #[serde(default = "database_pool_size")]
+    pub(crate) database_pool_size: NonZeroUsize,
+    /// Folder of the private Postgres. Default: `/var/lib/turnpike` for root, else `~/.local/state/turnpike`.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Apply pending migrations at start (`true`), or only check that none is pending (`false`).
+    #[serde(default = "yes")]
+    pub(crate) migrate: bool,
+}
+
+/// The provider that serves when table `upstream` is empty.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Upstream {
+    /// Base URL (`https://api.openai.com/v1`), or a full `…/v1/chat/completions`.
+    pub(crate) openai_url: Option<String>,
+    /// The provider key.
+    pub(crate) openai_api_key: Option<Secret>,
+    /// `http://[user:password@]host:port` or `socks5://…` on the way to the provider.
+    pub(crate) openai_proxy: Option<Secret>,
+    /// PEM file of the certificates to believe, instead of the platform's own store.
+    pub(crate) ssl_cert_file: Option<PathBuf>,
+    /// Seconds to connect to a provider, TLS included.
+    #[serde(default = "connect_timeout_seconds")]
+    pub(crate) connect_timeout_seconds: NonZeroU64,
+    /// Seconds from the request's last byte to the answer's first.
+    #[serde(default = "first_byte_timeout_seconds")]
+    pub(crate) first_byte_timeout_seconds: NonZeroU64,
+    /// Most connections per worker to one upstream.
+    #[serde(default = "upstream_connections_max")]
+    pub(crate) upstream_connections_max: NonZeroUsize,
+}
+
+/// How exchanges are admitted, metered and ended.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Exchange {
+    /// Streams that did not ask for usage: `estimate`, `inject` or `require`.
+    #[serde(default)]
+    pub(crate) stream_usage: StreamUsage,
+    /// A client that leaves: `drain` (read on within the bounds below), `estimate` or `void`.
+    #[serde(default)]
+    pub(crate) disconnect: Disconnect,
+    /// Seconds to read on after a client left.
+    #[serde(default = "drain_seconds")]
+    pub(crate) drain_seconds: u64,
+    /// Bytes to read on after a client left.
+    #[serde(default = "drain_bytes_max")]
+    pub(crate) drain_bytes_max: u64,
+    /// Paths Turnpike does not meter: `refuse` them, or `forward` them uncharged.
+    #[serde(default)]
+    pub(crate) unknown_paths: UnknownPaths,
+    /// Longest request body in bytes.
+    #[serde(default = "body_bytes_max")]
+    pub(crate) body_bytes_max: u64,
+    /// Most of a body held back while its `model` is not known, or while `inject` needs it whole.
+    #[serde(default = "body_buffer_bytes_max")]
+    pub(crate) body_buffer_bytes_max: usize,
+    /// Most exchanges open at once, all workers together; above it new ones get 503.
+    #[serde(default = "open_exchanges_max")]
+    pub(crate) open_exchanges_max: NonZeroUsize,
+    /// Output tokens assumed for a model whose price row has no `output_max`.
+    #[serde(default = "output_max_assumed")]
+    pub(crate) output_max_assumed: NonZeroU32,
+    /// Input tokens assumed for a model whose price row has no `context_window`.
+    #[serde(default = "context_window_assumed")]
+    pub(crate) context_window_assumed: NonZeroU32,
+}
+
+/// How the program speaks.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Log {
+    /// `text` or `json`.
+    #[serde(default)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: `info`, `debug`, `turnpike=debug,ledger=info`, …
+    #[serde(default = "log_level")]
+    pub(crate) log_level: String,
+}
+
+/// What to do with a chat stream that did not ask for usage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StreamUsage {
+    /// Leave the bytes alone, count with a tokenizer, mark the charge.
+    #[default]
+    Estimate,
+    /// Ask for usage in the client's name and drop the extra frame.
+    Inject,
+    /// Refuse the request, saying what to add.
+    Require,
+}
+
+/// What to do when the client leaves in mid-answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Disconnect {
+    /// Read the answer to its end, within bounds, and charge what it reports.
+    #[default]
+    Drain,
+    /// Stop and charge an estimate of what passed.
+    Estimate,
+    /// Stop and charge nothing.
+    Void,
+}
+
+/// What to do with a path that is not metered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnknownPaths {
+    /// 404: what cannot be metered cannot be sold.
+    #[default]
+    Refuse,
+    /// Let it through, uncharged.
+    Forward,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A value that never shows in logs.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+/// A setting that cannot be used; the text says which and what would do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct SettingsError(String);
+
+impl SettingsError {
+    /// A sentence that names the setting.
+    pub(crate) const fn new(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
+
+impl Settings {
+    /// Reads the process's environment. An empty value counts as unset.
+    pub(crate) fn from_env() -> Result<Self, SettingsError> {
+        Self::from_vars(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+    }
+
+    /// Reads name-value pairs.
+    pub(crate) fn from_vars(vars: impl Iterator<Item = (String, String)>) -> Result<Self, SettingsError> {
+        let vars: Vec<_> = vars.filter(|(_, value)| !value.is_empty()).collect();
+        let settings = Self {
+            listen: area(&vars)?,
+            database: area(&vars)?,
+            upstream: area(&vars)?,
+            exchange: area(&vars)?,
+            log: area(&vars)?,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        if self.listen.tls_cert.is_some() != self.listen.tls_key.is_some() {
+            return Err(SettingsError("TLS_CERT and TLS_KEY go together: set both, or neither".into()));
+        }
+        if self.database.database_url.is_none() && self.database.database_address.is_some() != self.database.database_name.is_some() {
+            return Err(SettingsError(
+                "DATABASE_ADDRESS and DATABASE_NAME go together (with DATABASE_USERNAME and DATABASE_PASSWORD): set both, or DATABASE_URL, or none for the private Postgres".into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A secret that a table row keeps in the environment (`env:NAME`). `None` when unset or empty.
+pub(crate) fn secret(name: &str) -> Option<Secret> {
+    let value = std::env::var_os(name)?.into_string().ok()?;
+    (!value.is_empty()).then(|| value.into())
+}
+
+/// One area's struct out of the environment. The message names the variable and the value's problem.
+fn area<T: DeserializeOwned>(vars: &[(String, String)]) -> Result<T, SettingsError> {
+    envy::from_iter(vars.iter().cloned()).map_err(|error| {
+        // envy says what is wrong with a value but not whose it is: find the one without which the area reads.
+        let culprit = vars.iter().find(|(name, _)| {
+            envy::from_iter::<_, T>(vars.iter().filter(|(other, _)| other != name).cloned()).is_ok()
+        });
+        SettingsError(match culprit {
+            Some((name, value)) => format!("{name}={value:?} cannot be used: {error}"),
+            None => format!("the environment cannot be used: {error}"),
+        })
+    })
+}
+
+impl Secret {
+    /// The value itself, for the one place that needs it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self(value)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl From<Disconnect> for ledger::Disconnect {
+    fn from(policy: Disconnect) -> Self {
+        match policy {
+            Disconnect::Drain => Self::Drain,
+            Disconnect::Estimate => Self::Estimate,
+            Disconnect::Void => Self::Void,
+        }
+    }
+}
+
+impl Exchange {
+    /// How long to read on after a client left.
+    pub(crate) const fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+const fn any_address() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+}
+const fn port() -> u16 {
+    8080
+}
+const fn admin_address() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081)
+}
+const fn connections_max() -> NonZeroUsize {
+    NonZeroUsize::new(16_384).expect("is not zero")
+}
+const fn shutdown_seconds() -> u64 {
+    30
+}
+const fn database_pool_size() -> NonZeroUsize {
+    NonZeroUsize::new(4).expect("is not zero")
+}
+const fn yes() -> bool {
+    true
+}
+const fn connect_timeout_seconds() -> NonZeroU64 {
+    NonZeroU64::new(10).expect("is not zero")
+}
+const fn first_byte_timeout_seconds() -> NonZeroU64 {
+    NonZeroU64::new(600).expect("is not zero")
+}
+const fn upstream_connections_max() -> NonZeroUsize {
+    NonZeroUsize::new(4096).expect("is not zero")
+}
+const fn drain_seconds() -> u64 {
+    120
+}
+const fn drain_bytes_max() -> u64 {
+    64 * 1024 * 1024
+}
+const fn body_bytes_max() -> u64 {
+    64 * 1024 * 1024
+}
+const fn body_buffer_bytes_max() -> usize {
+    16 * 1024 * 1024
+}
+const fn open_exchanges_max() -> NonZeroUsize {
+    NonZeroUsize::new(16_384).expect("is not zero")
+}
+const fn output_max_assumed() -> NonZeroU32 {
+    NonZeroU32::new(131_072).expect("is not zero")
+}
+const fn context_window_assumed() -> NonZeroU32 {
+    NonZeroU32::new(1_048_576).expect("is not zero")
+}
+fn log_level() -> String {
+    "info".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn read(vars: &[(&str, &str)]) -> Result<Settings, String> {
+        Settings::from_vars(vars.iter().map(|(name, value)| ((*name).into(), (*value).into()))).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_set_is_the_embedded_default() {
+        let settings = read(&[]).unwrap();
+        assert_eq!((settings.listen.port, settings.exchange.stream_usage), (8080, StreamUsage::Estimate));
+        assert!(settings.database.database_url.is_none());
+    }
+
+    #[test]
+    fn an_empty_value_counts_as_unset() {
+        assert!(read(&[("DATABASE_URL", ""), ("PORT", "")]).unwrap().database.database_url.is_none());
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_variable() {
+        let error = read(&[("PORT", "eighty")]).unwrap_err();
+        assert!(error.contains("PORT") && error.contains("eighty"), "{error}");
+        let error = read(&[("STREAM_USAGE", "guess")]).unwrap_err();
+        assert!(error.contains("STREAM_USAGE") && error.contains("inject"), "{error}");
+        assert!(read(&[("TLS_CERT", "a.pem")]).unwrap_err().contains("TLS_KEY"));
+    }
+
+    #[test]
+    fn a_secret_does_not_show_in_debug() {
+        let settings = read(&[("OPENAI_API_KEY", "sk-canary")]).unwrap();
+        assert!(!format!("{settings:?}").contains("sk-canary"));
+    }
+
+    /// Reads the field names out of this very file, so that a new setting cannot be forgotten.
+    #[test]
+    fn example_env_documents_every_setting_and_no_other() {
+        let fields: BTreeSet<String> = include_str!("settings.rs")
+            .split("#[derive(Clone, Debug, Deserialize)]")
+            .skip(1)
+            .flat_map(|area| area.split("\n}").next().unwrap_or_default().lines())
+            .filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": ").map(|(name, _)| name.to_uppercase()))
+            .collect();
+        let documented: BTreeSet<String> = include_str!("../../../config/example.env")
+            .lines()
+            .filter_map(|line| line.trim_start_matches('#').split_once('='))
+            .map(|(name, _)| name.trim().to_owned())
+            .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+            .collect();
+        assert!(fields.len() > 20, "{fields:?}");
+        assert_eq!(fields, documented);
+    }
+}

@@ -1,0 +1,153 @@
+//! What must stand before anything else: the database, and on the first start something to call with.
+
+use std::path::PathBuf;
+
+use ledger::{
+    Config,
+    admin::{Admin, IssueToken, NewPrice},
+    cluster::{self, Cluster},
+};
+use tariff::{Amount, Pattern, Price, PriceId, Rates, Tier};
+use tokio::runtime::Runtime;
+
+use crate::{
+    commands::import_shipped,
+    fatal::{Code, Fatal},
+    sandbox,
+    settings::{self, Secret},
+};
+
+/// The database in the private Postgres.
+const DATABASE: &str = "turnpike";
+/// The account of the first start.
+const FIRST_ACCOUNT: &str = "default";
+/// Its first credit, in nano-USD: enough to try things, little enough to notice.
+pub(crate) const FIRST_CREDIT: Amount = Amount::from_nano(25_000_000_000);
+
+/// A database that answers, and the private Postgres if it is that.
+pub(crate) struct Database {
+    pub(crate) config: Config,
+    cluster: Option<Cluster>,
+}
+
+/// Finds or starts the database that the settings name.
+///
+/// # Errors
+/// When the settings are wrong, or the private Postgres cannot be started.
+pub(crate) fn open(settings: &settings::Database, runtime: &Runtime) -> Result<Database, Fatal> {
+    if let Some(config) = external(settings)? {
+        return Ok(Database { config, cluster: None });
+    }
+    let dir = settings.data_dir.clone().unwrap_or_else(default_dir);
+    let cluster = Cluster::start(&cluster::Options { dir, binaries: None, throwaway: false })?;
+    runtime.block_on(cluster.create_database(DATABASE))?;
+    Ok(Database { config: cluster.config(DATABASE), cluster: Some(cluster) })
+}
+
+/// The configuration of a Postgres that is not ours, if the settings name one.
+fn external(settings: &settings::Database) -> Result<Option<Config>, Fatal> {
+    let expose = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+    let config = match (&settings.database_url, &settings.database_address, &settings.database_name) {
+        (Some(url), _, _) => Config::from_url(url.expose())?,
+        (None, Some(address), Some(name)) => Config::from_parts(&ledger::Parts {
+            username: settings.database_username.clone().unwrap_or_else(|| "postgres".to_owned()),
+            password: expose(&settings.database_password),
+            address: address.clone(),
+            name: name.clone(),
+        })?,
+        _ => return Ok(None),
+    };
+    Ok(Some(match &settings.database_direct_url {
+        Some(url) => config.with_listen_url(url.expose())?,
+        None => config,
+    }))
+}
+
+fn default_dir() -> PathBuf {
+    let dir = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    cluster::default_dir(dir("XDG_STATE_HOME").as_deref(), dir("HOME").as_deref())
+}
+
+impl Database {
+    /// Whether it is the private Postgres.
+    pub(crate) const fn is_private(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// A URL for psql, if it is the private Postgres.
+    pub(crate) fn url(&self) -> Option<String> {
+        self.cluster.as_ref().map(|cluster| cluster.url(DATABASE))
+    }
+
+    /// Stops the private Postgres, if this process started it.
+    pub(crate) fn close(self) {
+        if let Some(Err(error)) = self.cluster.map(Cluster::stop) {
+            tracing::error!(%error, "database.stop_failed");
+        }
+    }
+}
+
+/// What the first start made.
+pub(crate) struct FirstStart {
+    /// Shown once.
+    pub(crate) token: ledger::Secret,
+    /// A line about prices.
+    pub(crate) prices: usize,
+}
+
+/// Fills an empty private database so that the first call works: prices, an account with a little credit, a token.
+/// `None` when there is a token already.
+///
+/// # Errors
+/// When Postgres refuses.
+pub(crate) async fn first_start(config: &Config) -> Result<Option<FirstStart>, Fatal> {
+    let mut admin = Admin::connect(config).await?;
+    if !admin.tokens(None).await?.is_empty() {
+        return Ok(None);
+    }
+    let prices = import_shipped(&mut admin).await?.set;
+    admin.set_price(&sandbox_price()).await?;
+    if !admin.accounts().await?.iter().any(|account| account.name == FIRST_ACCOUNT) {
+        admin.create_account(FIRST_ACCOUNT, Some(Amount::ZERO)).await?;
+        admin.top_up(FIRST_ACCOUNT, FIRST_CREDIT, "first start").await?;
+    }
+    let issued = admin.issue_token(&IssueToken { account: FIRST_ACCOUNT.to_owned(), label: Some("first start".to_owned()), ..IssueToken::default() }).await?;
+    Ok(Some(FirstStart { token: issued.token, prices }))
+}
+
+/// What the sandbox model costs: small figures, so that charges and balances can be watched.
+fn sandbox_price() -> NewPrice {
+    let rates = Rates { in_text: Some(150_000_000), out_text: Some(600_000_000), ..Rates::default() };
+    let price = Price {
+        id: PriceId(0),
+        pattern: Pattern::new(sandbox::MODEL),
+        tier: Tier::new("default"),
+        min_context: 0,
+        context_inclusive: false,
+        valid_from_ms: 0,
+        valid_to_ms: None,
+        rates,
+        context_window: Some(128_000),
+        output_max: Some(16_384),
+    };
+    NewPrice { price, disconnect: ledger::Disconnect::default(), source: Some("the built-in sandbox model".to_owned()) }
+}
+
+/// Brings the database to this program's version, or says that someone must.
+///
+/// # Errors
+/// When migrations are pending and may not be applied.
+pub(crate) async fn migrate(config: &Config, apply: bool) -> Result<(), Fatal> {
+    if apply {
+        let report = ledger::migrate::run(config).await?;
+        for file in report.applied {
+            tracing::info!(file, "database.migrated");
+        }
+        return Ok(());
+    }
+    let pending: Vec<&str> = Vec::new();
+    if pending.is_empty() {
+        return Ok(());
+    }
+    Err(Fatal::new(Code::Config, format!("the database lacks {} migrations ({}): run `turnpike migrate` as the schema's owner, or set MIGRATE=true", pending.len(), pending.join(", "))))
+}

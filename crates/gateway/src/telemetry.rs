@@ -1,0 +1,140 @@
+//! What the program tells about itself: log lines and metrics.
+
+use std::io::IsTerminal as _;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{Log, LogFormat, SettingsError};
+
+/// Starts logging to standard error. Standard output stays free for what commands print.
+pub(crate) fn start_logging(log: &Log) -> Result<(), SettingsError> {
+    let filter = EnvFilter::try_new(&log.log_level).map_err(|error| SettingsError::new(format!("LOG_LEVEL={:?} cannot be used: {error}", log.log_level)))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// Every metric, registered once.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    /// Exchanges by endpoint and how they ended.
+    pub(crate) exchanges: Family<ExchangeLabels, Counter>,
+    /// Our own refusals by code.
+    pub(crate) refusals: Family<CodeLabel, Counter>,
+    /// Charges by how their figure came about.
+    pub(crate) charges: Family<MarkLabel, Counter>,
+    /// Tokens charged, by side.
+    pub(crate) tokens: Family<SideLabel, Counter>,
+    /// Money charged.
+    pub(crate) charged_nano_usd: Counter,
+    /// Exchanges open now.
+    pub(crate) open_exchanges: Gauge,
+    /// Charges handed to the ledger and not yet durable.
+    settling: Gauge,
+    /// 1 while the settle writer and `LISTEN` have their connections.
+    database_connected: Gauge,
+    /// From the request's facts to the hold.
+    pub(crate) first_gate_seconds: Histogram,
+    /// From the terminal event to the durable charge.
+    pub(crate) second_gate_seconds: Histogram,
+    /// From the request's head to the answer's first byte.
+    pub(crate) first_byte_seconds: Histogram,
+}
+
+/// Which endpoint, and how the exchange ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ExchangeLabels {
+    pub(crate) endpoint: &'static str,
+    pub(crate) end: &'static str,
+}
+
+/// A refusal's code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CodeLabel {
+    pub(crate) code: &'static str,
+}
+
+/// A charge's mark.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct MarkLabel {
+    pub(crate) mark: &'static str,
+}
+
+/// `input` or `output`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SideLabel {
+    pub(crate) side: &'static str,
+}
+
+/// Upper edges in seconds: from a tenth of a millisecond to ten minutes.
+const BUCKETS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0];
+
+impl Metrics {
+    /// Registers everything under the prefix `turnpike`.
+    pub(crate) fn new() -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("turnpike"),
+            exchanges: Family::default(),
+            refusals: Family::default(),
+            charges: Family::default(),
+            tokens: Family::default(),
+            charged_nano_usd: Counter::default(),
+            open_exchanges: Gauge::default(),
+            settling: Gauge::default(),
+            database_connected: Gauge::default(),
+            first_gate_seconds: Histogram::new(BUCKETS),
+            second_gate_seconds: Histogram::new(BUCKETS),
+            first_byte_seconds: Histogram::new(BUCKETS),
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register("exchanges", "Exchanges by endpoint and how they ended", self.exchanges.clone());
+        registry.register("refusals", "Answers of the gateway's own, by code", self.refusals.clone());
+        registry.register("charges", "Charges by how their figure came about", self.charges.clone());
+        registry.register("tokens", "Tokens charged, by side", self.tokens.clone());
+        registry.register("charged_nano_usd", "Money charged, in nano-USD", self.charged_nano_usd.clone());
+        registry.register("open_exchanges", "Exchanges open now", self.open_exchanges.clone());
+        registry.register("settling", "Charges handed to the ledger and not yet durable", self.settling.clone());
+        registry.register("database_connected", "1 while Postgres takes charges and tells changes", self.database_connected.clone());
+        registry.register("first_gate_seconds", "From the request's facts to the hold", self.first_gate_seconds.clone());
+        registry.register("second_gate_seconds", "From the terminal event to the durable charge", self.second_gate_seconds.clone());
+        registry.register("first_byte_seconds", "From the request's head to the answer's first byte", self.first_byte_seconds.clone());
+        self
+    }
+
+    /// The text that Prometheus reads, the ledger's own figures included.
+    pub(crate) fn text(&self, ledger: ledger::Stats) -> String {
+        self.settling.set(i64::try_from(ledger.settling).unwrap_or(i64::MAX));
+        self.database_connected.set(i64::from(ledger.connected && ledger.listening));
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_carry_the_prefix_and_their_help() {
+        let metrics = Metrics::new();
+        metrics.refusals.get_or_create(&CodeLabel { code: "invalid_api_key" }).inc();
+        let text = metrics.text(ledger::Stats::default());
+        assert!(text.contains("turnpike_refusals_total{code=\"invalid_api_key\"} 1"), "{text}");
+        assert!(text.contains("# HELP turnpike_second_gate_seconds"), "{text}");
+    }
+}
