@@ -1,1 +1,7 @@
-//! testkit
+//! What tests lean on: a scripted upstream, raw ends of wires, scripted bodies. For tests only.
+
+pub mod body;
+pub mod raw;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod upstream;
