@@ -1,0 +1,82 @@
+# What ./run, ./test and .ci/run share: finding or installing what the project needs. Sourced, not run.
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    say "$*"
+    exit 69
+}
+
+# Runs a command as root: directly, or by sudo.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
+        die "this needs root: $*"
+    fi
+}
+
+need_rust() {
+    command -v cargo >/dev/null || die "a Rust toolchain is needed: https://rustup.rs"
+    command -v cc >/dev/null || install_packages "a C compiler" gcc libc6-dev
+}
+
+# install_packages WHAT PACKAGE...: by the system's package manager, after saying so.
+install_packages() {
+    local what=$1
+    shift
+    say "$what is missing: installing $* by the system's package manager"
+    if command -v apt-get >/dev/null; then
+        # Without this, Debian's postgresql package would make and start a cluster of its own.
+        if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+            as_root mkdir -p /etc/postgresql-common
+            echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+        fi
+        as_root apt-get update -qq >&2
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+    elif command -v brew >/dev/null; then
+        brew install "$@" >&2
+    elif command -v dnf >/dev/null; then
+        as_root dnf install -y -q "$@" >&2
+    else
+        die "no package manager is known here: install $* by hand"
+    fi
+}
+
+# Postgres' server binaries: what the embedded default and the tests run.
+need_postgres() {
+    have_postgres && return
+    if command -v dnf >/dev/null; then
+        install_packages "Postgres" postgresql-server
+    else
+        install_packages "Postgres" postgresql
+    fi
+    have_postgres || die "Postgres was installed, but neither pg_config nor /usr/lib/postgresql has its initdb"
+}
+
+have_postgres() {
+    local dir
+    for dir in /usr/lib/postgresql/*/bin "$(pg_config --bindir 2>/dev/null)" "$(dirname "$(command -v initdb || echo /none/x)")"; do
+        [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ] && return 0
+    done
+    return 1
+}
+
+# The real openai packages for Python and Node, in .sdk, pinned by the lists in tests/sdk.
+need_sdks() {
+    command -v python3 >/dev/null || install_packages "Python" python3 python3-venv
+    if ! { command -v node && command -v npm; } >/dev/null; then install_packages "Node.js" nodejs npm; fi
+    command -v curl >/dev/null || install_packages "curl" curl
+    local wanted
+    wanted=$(cat tests/sdk/requirements.txt tests/sdk/package.json | cksum)
+    [ "$(cat .sdk/installed 2>/dev/null)" = "$wanted" ] && return
+    say "installing the SDK packages into .sdk"
+    rm -rf .sdk
+    mkdir -p .sdk/node
+    python3 -m venv .sdk/python 2>/dev/null || {
+        install_packages "Python's venv" python3-venv
+        python3 -m venv .sdk/python
+    }
+    .sdk/python/bin/pip install --quiet --disable-pip-version-check -r tests/sdk/requirements.txt
+    cp tests/sdk/package.json .sdk/node/
+    (cd .sdk/node && npm install --silent --no-audit --no-fund)
+    echo "$wanted" >.sdk/installed
+}
