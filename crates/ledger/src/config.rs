@@ -2,7 +2,13 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{LedgerError, tls::TlsMode};
+use tokio_postgres::config::SslMode;
+
+use crate::{
+    LedgerError,
+    connect::Connector,
+    tls::{TlsMode, Verify},
+};
 
 /// Where Postgres is and how the ledger uses it. Built by [`Config::from_url`] or [`Config::from_parts`].
 #[derive(Clone)]
@@ -55,8 +61,19 @@ impl Config {
     /// # Errors
     /// [`LedgerError::is_config`] when the text is no such thing. The text itself is not quoted: it holds a password.
     pub fn from_url(url: &str) -> Result<Self, LedgerError> {
-        let _ = url;
-        todo!()
+        let (url, tls) = TlsMode::take_from(url)?;
+        // The error's text names a key at most, never a value.
+        let mut postgres: tokio_postgres::Config = url.parse().map_err(|error| {
+            LedgerError::config("the database URL cannot be read")
+                .because::<tokio_postgres::Error>(error)
+        })?;
+        if postgres.get_hosts().is_empty() {
+            return Err(LedgerError::config("the database URL names no host"));
+        }
+        if tls.verify != Verify::Nothing {
+            postgres.ssl_mode(SslMode::Require);
+        }
+        Ok(Self::new(postgres, tls))
     }
 
     /// Puts a connection together from its parts.
@@ -64,8 +81,74 @@ impl Config {
     /// # Errors
     /// [`LedgerError::is_config`] when the address is none.
     pub fn from_parts(parts: &Parts) -> Result<Self, LedgerError> {
-        let _ = parts;
-        todo!()
+        let mut postgres = tokio_postgres::Config::new();
+        postgres.user(&parts.username).dbname(&parts.name);
+        if let Some(password) = &parts.password {
+            postgres.password(password);
+        }
+        if parts.address.starts_with('/') {
+            postgres.host_path(&parts.address);
+            return Ok(Self::new(postgres, TlsMode::default()));
+        }
+        let bad = || {
+            LedgerError::config(format!(
+                "{:?} is no database address: host, host:port or [v6]:port",
+                parts.address
+            ))
+        };
+        let (host, port) = match parts.address.strip_prefix('[') {
+            Some(rest) => rest
+                .split_once(']')
+                .map(|(host, rest)| (host, rest.strip_prefix(':')))
+                .ok_or_else(bad)?,
+            None => match parts.address.split_once(':') {
+                // More than one colon: an IPv6 address without brackets.
+                Some((_, rest)) if rest.contains(':') => (parts.address.as_str(), None),
+                Some((host, port)) => (host, Some(port)),
+                None => (parts.address.as_str(), None),
+            },
+        };
+        if host.is_empty() {
+            return Err(bad());
+        }
+        postgres.host(host);
+        if let Some(port) = port {
+            postgres.port(port.parse().map_err(|_| bad())?);
+        }
+        Ok(Self::new(postgres, TlsMode::default()))
+    }
+
+    pub(crate) fn new(mut postgres: tokio_postgres::Config, tls: TlsMode) -> Self {
+        if postgres.get_application_name().is_none() {
+            postgres.application_name("turnpike");
+        }
+        if postgres.get_connect_timeout().is_none() {
+            postgres.connect_timeout(Self::STATEMENT_TIMEOUT);
+        }
+        Self {
+            postgres,
+            tls,
+            direct: None,
+            pool_size: Self::POOL_SIZE,
+            exchanges_max: Self::EXCHANGES_MAX,
+            statement_timeout: Self::STATEMENT_TIMEOUT,
+            token_ttl: Self::TOKEN_TTL,
+            unknown_token_ttl: Self::UNKNOWN_TOKEN_TTL,
+            poll_every: Self::POLL_EVERY,
+            instance: "turnpike".to_owned(),
+        }
+    }
+
+    pub(crate) fn connector(&self) -> Result<Connector, LedgerError> {
+        Connector::new(self.postgres.clone(), &self.tls, self.statement_timeout)
+    }
+
+    /// To Postgres itself, past any transaction pooler.
+    pub(crate) fn direct_connector(&self) -> Result<Connector, LedgerError> {
+        match &self.direct {
+            Some((postgres, tls)) => Connector::new(postgres.clone(), tls, self.statement_timeout),
+            None => self.connector(),
+        }
     }
 
     /// Uses this URL, which must lead to Postgres itself, for `LISTEN` and migrations.
@@ -138,5 +221,87 @@ impl fmt::Debug for Config {
             .field("postgres", &self.postgres)
             .field("tls", &self.tls)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(parts: &str) -> String {
+        let parts = Parts {
+            username: "u".into(),
+            address: parts.into(),
+            name: "n".into(),
+            ..Parts::default()
+        };
+        Config::from_parts(&parts).map_or_else(
+            |error| error.to_string(),
+            |config| {
+                format!(
+                    "{:?} {:?}",
+                    config.postgres.get_hosts(),
+                    config.postgres.get_ports()
+                )
+            },
+        )
+    }
+
+    #[test]
+    fn an_address_is_a_host_with_or_without_a_port_or_a_socket() {
+        assert_eq!(hosts("db"), r#"[Tcp("db")] []"#);
+        assert_eq!(hosts("db:6432"), r#"[Tcp("db")] [6432]"#);
+        assert_eq!(hosts("[::1]:5433"), r#"[Tcp("::1")] [5433]"#);
+        assert_eq!(hosts("::1"), r#"[Tcp("::1")] []"#);
+        assert_eq!(hosts("/run/postgresql"), r#"[Unix("/run/postgresql")] []"#);
+        assert!(hosts("db:port").contains("no database address"));
+        assert!(hosts("").contains("no database address"));
+    }
+
+    #[test]
+    fn sslmode_has_libpq_s_meaning() -> Result<(), LedgerError> {
+        let config = Config::from_url(
+            "postgres://u@h/n?sslmode=verify-full&sslrootcert=/ca.pem&application_name=x",
+        )?;
+        assert_eq!(
+            config.tls,
+            TlsMode {
+                verify: Verify::Full,
+                roots: Some("/ca.pem".into())
+            }
+        );
+        assert_eq!(config.postgres.get_ssl_mode(), SslMode::Require);
+        assert_eq!(config.postgres.get_application_name(), Some("x"));
+        let config = Config::from_url("host=h user=u sslmode=verify-ca")?;
+        assert_eq!(
+            (config.tls.verify, config.postgres.get_ssl_mode()),
+            (Verify::Chain, SslMode::Require)
+        );
+        let config = Config::from_url("postgres://u@h/n?sslmode=require")?;
+        assert_eq!(
+            (config.tls.verify, config.postgres.get_ssl_mode()),
+            (Verify::Nothing, SslMode::Require)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn an_unreadable_url_is_a_setting_s_fault_and_its_password_stays_hidden() {
+        for url in [
+            "",
+            "nonsense",
+            "postgres://u:secret@h:port/n",
+            "postgres://u:secret@h/n?sslmode=maybe",
+            "mysql://u:secret@h/n",
+        ] {
+            let error = Config::from_url(url).expect_err(url);
+            assert!(error.is_config(), "{url}: {error:?}");
+            assert!(
+                !format!("{error:?} {error}").contains("secret"),
+                "{error:?}"
+            );
+        }
+        let config = Config::from_url("postgres://u:secret@h/n").expect("a good URL");
+        assert!(!format!("{config:?}").contains("secret"));
     }
 }

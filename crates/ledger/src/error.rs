@@ -148,7 +148,7 @@ impl LedgerError {
         }
     }
 
-    pub(crate) fn because(mut self, cause: impl error::Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn because<E: error::Error + Send + Sync + 'static>(mut self, cause: E) -> Self {
         self.cause = Some(Arc::new(cause));
         self
     }

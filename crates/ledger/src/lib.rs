@@ -11,6 +11,7 @@ mod catalog;
 mod charge;
 pub mod cluster;
 mod config;
+mod connect;
 mod error;
 mod hold;
 mod ids;

@@ -1,6 +1,14 @@
 //! Applies the numbered files of `/migrations`, which are built into the program.
 
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+use tokio_postgres::{Client, Transaction, types::Type};
+
 use crate::{Config, LedgerError};
+
+/// Number, name and text, in order.
+static FILES: &[(i32, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +24,134 @@ pub struct Report {
 /// # Errors
 /// [`LedgerError::is_migration`] when the database is newer than the program or an applied file was edited since.
 pub async fn run(config: &Config) -> Result<Report, LedgerError> {
-    let _ = config;
-    todo!()
+    let mut session = config.direct_connector()?.open().await?;
+    apply(&mut session.client).await
 }
+
+/// [`run`], on a connection that is open already.
+///
+/// # Errors
+/// As [`run`].
+pub async fn apply(client: &mut Client) -> Result<Report, LedgerError> {
+    apply_files(client, FILES).await
+}
+
+/// A name for what all files together make, for templates.
+#[must_use]
+pub fn fingerprint() -> String {
+    let mut all = Sha256::new();
+    for (_, name, text) in FILES {
+        all.update(name);
+        all.update(text);
+    }
+    all.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+async fn apply_files(
+    client: &mut Client,
+    files: &[(i32, &'static str, &str)],
+) -> Result<Report, LedgerError> {
+    let mut report = Report {
+        applied: Vec::new(),
+        version: 0,
+    };
+    for &(version, name, text) in files {
+        // One transaction for each file and its record; the lock goes with the transaction, so that a pooler is fine.
+        let transaction = client.transaction().await?;
+        let done = begin(&transaction, files).await?;
+        if !done.contains_key(&version) {
+            transaction.batch_execute(text).await.map_err(|error| {
+                LedgerError::migration(format!("migration {name} failed"))
+                    .because(LedgerError::from(error))
+            })?;
+            let checksum = checksum(text);
+            transaction
+                .execute_typed(
+                    RECORD,
+                    &[
+                        (&version, Type::INT4),
+                        (&name, Type::TEXT),
+                        (&checksum, Type::BYTEA),
+                    ],
+                )
+                .await?;
+            transaction.commit().await?;
+            tracing::info!(migration = name, "ledger.migrated");
+            report.applied.push(name);
+        }
+        report.version = version;
+    }
+    Ok(report)
+}
+
+/// Takes the lock and reads what was applied. Whatever does not fit is an error.
+async fn begin(
+    transaction: &Transaction<'_>,
+    files: &[(i32, &'static str, &str)],
+) -> Result<BTreeMap<i32, Vec<u8>>, LedgerError> {
+    transaction.batch_execute(LOCK).await?;
+    // Asked first: "if not exists" would want rights that the gateway's role has no need of once all is applied.
+    if transaction
+        .query_typed_one(IS_BARE, &[])
+        .await?
+        .try_get(0)?
+    {
+        transaction.batch_execute(FOUND).await?;
+    }
+    let mut done = BTreeMap::new();
+    for row in transaction.query_typed(APPLIED, &[]).await? {
+        let (version, name): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+        let Some((_, _, text)) = files.iter().find(|(known, ..)| *known == version) else {
+            return Err(LedgerError::migration(format!(
+                "the database is newer than this program: it has migration {name}, this program knows {} of them; start the newer program",
+                files.len(),
+            )));
+        };
+        let recorded: Vec<u8> = row.try_get(2)?;
+        if recorded != checksum(text) {
+            return Err(LedgerError::migration(format!(
+                "migration {name} was edited after it was applied; undo the edit and add a new migration instead",
+            )));
+        }
+        done.insert(version, recorded);
+    }
+    Ok(done)
+}
+
+fn checksum(text: &str) -> Vec<u8> {
+    Sha256::digest(text).to_vec()
+}
+
+// A migration that waits for a lock makes everybody behind it wait too: rather fail and be tried again.
+const LOCK: &str = "
+    select pg_advisory_xact_lock(hashtextextended('turnpike.migrate', 0));
+    set local lock_timeout = '30s';
+    set local client_min_messages = 'warning'";
+
+const IS_BARE: &str = "select to_regclass('turnpike.migration') is null";
+
+const FOUND: &str = "
+    create schema if not exists turnpike;
+    create table turnpike.migration (
+        version    integer not null,
+        applied_at timestamptz not null default now(),
+        applied_by text not null default session_user,
+        name       text not null,
+        checksum   bytea not null,
+        constraint migration_identified primary key (version)
+    );
+    comment on schema turnpike is 'Turnpike, the metering gateway: accounts, access tokens, prices, charges.';
+    comment on table turnpike.migration is 'The files of /migrations that were applied.';
+    comment on column turnpike.migration.version is 'The file''s number.';
+    comment on column turnpike.migration.applied_at is 'When.';
+    comment on column turnpike.migration.applied_by is 'By which database user.';
+    comment on column turnpike.migration.name is 'The file''s name.';
+    comment on column turnpike.migration.checksum is 'SHA-256 of its text then: an applied file is never edited.'";
+
+const APPLIED: &str = "select version, name, checksum from turnpike.migration order by version";
+
+const RECORD: &str = "insert into turnpike.migration (version, name, checksum) values ($1, $2, $3)";

@@ -1,0 +1,126 @@
+//! Single connections to Postgres: for the writers, for `LISTEN`, for migrations.
+
+use std::time::Duration;
+
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{
+    Client, Connection, Row, Socket,
+    tls::MakeTlsConnect,
+    types::{ToSql, Type},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::{LedgerError, tls::TlsMode};
+
+type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// Parameters with their types: no statement is prepared by name, so that a transaction pooler is fine.
+pub(crate) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+/// Opens connections to one place.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    postgres: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+    patience: Duration,
+}
+
+impl Connector {
+    pub(crate) fn new(
+        postgres: tokio_postgres::Config,
+        tls: &TlsMode,
+        patience: Duration,
+    ) -> Result<Self, LedgerError> {
+        Ok(Self {
+            postgres,
+            tls: tls.connector()?,
+            patience,
+        })
+    }
+
+    pub(crate) fn pool(&self, size: usize) -> Result<deadpool_postgres::Pool, LedgerError> {
+        use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+
+        // Fast: a dead connection is noticed by its driver, and asking first would cost a round trip each time.
+        let manager = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        Pool::builder(Manager::from_config(
+            self.postgres.clone(),
+            self.tls.clone(),
+            manager,
+        ))
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .timeouts(Timeouts {
+            wait: Some(self.patience),
+            create: Some(self.patience),
+            recycle: Some(self.patience),
+        })
+        .build()
+        .map_err(|error| LedgerError::config("the connection pool cannot be built").because(error))
+    }
+
+    /// The two halves: whoever takes the connection must poll it.
+    pub(crate) async fn halves(&self) -> Result<(Client, Connection<Socket, Stream>), LedgerError> {
+        match timeout(self.patience, self.postgres.connect(self.tls.clone())).await {
+            Ok(halves) => Ok(halves?),
+            Err(_) => Err(LedgerError::unavailable("Postgres did not answer in time")),
+        }
+    }
+
+    pub(crate) async fn open(&self) -> Result<Session, LedgerError> {
+        let (client, connection) = self.halves().await?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "ledger.connection.lost");
+            }
+        });
+        Ok(Session {
+            client,
+            driver,
+            tls: self.tls.clone(),
+            patience: self.patience,
+        })
+    }
+}
+
+/// A connection and the task that drives it.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    driver: JoinHandle<()>,
+    tls: MakeRustlsConnect,
+    patience: Duration,
+}
+
+impl Session {
+    /// Runs a statement. On a timeout the statement is cancelled, its outcome unknown and the session closed.
+    pub(crate) async fn query(
+        &self,
+        statement: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, LedgerError> {
+        match timeout(self.patience, self.client.query_typed(statement, params)).await {
+            Ok(rows) => Ok(rows?),
+            Err(_) => {
+                let (cancel, tls) = (self.client.cancel_token(), self.tls.clone());
+                let patience = self.patience;
+                tokio::spawn(async move { timeout(patience, cancel.cancel_query(tls)).await });
+                self.driver.abort();
+                Err(LedgerError::unavailable("Postgres did not answer in time"))
+            }
+        }
+    }
+
+    /// Waits until the connection is lost.
+    pub(crate) async fn closed(&mut self) {
+        let _ = (&mut self.driver).await;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Dropping the client alone would leave the driver waiting for an answer that may never come.
+        self.driver.abort();
+    }
+}

@@ -1,0 +1,58 @@
+-- Two roles with what each needs and no more: turnpike_gateway for the program, turnpike_admin for people. Grant them to login
+-- roles: grant turnpike_admin to alice. Roles belong to the whole cluster, so they may exist already; and who migrates may not be
+-- allowed to make them: then everything else goes on, and turnpike.grant_roles() can be called again once they are made.
+-- Safe: takes nothing from the owner; nobody else could use the schema before.
+
+revoke all on all functions in schema turnpike from public;
+
+create function turnpike.grant_roles() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  role_name text;
+begin
+  foreach role_name in array array['turnpike_gateway', 'turnpike_admin'] loop
+    if not exists (select from pg_roles where rolname = role_name) then
+      begin
+        execute format('create role %I nologin', role_name);
+      exception
+        when duplicate_object or unique_violation then null; -- another database's migration was quicker
+        when insufficient_privilege then
+          raise notice 'role % could not be made; make it, then: select turnpike.grant_roles();', role_name;
+      end;
+    end if;
+  end loop;
+
+  if exists (select from pg_roles where rolname = 'turnpike_gateway') then
+    grant usage on schema turnpike to turnpike_gateway;
+    grant select on turnpike.migration, turnpike.access_token, turnpike.upstream, turnpike.upstream_key, turnpike.route, turnpike.price
+      to turnpike_gateway;
+    grant select, update (balance, held) on turnpike.account to turnpike_gateway;
+    grant select, update (spent, held) on turnpike.access_token_counter to turnpike_gateway;
+    grant select, insert, update (seen_at, stopped_at) on turnpike.instance to turnpike_gateway;
+    grant select, insert, delete on turnpike.hold to turnpike_gateway;
+    grant select, insert on turnpike.charge to turnpike_gateway;
+    grant execute on function turnpike.take_holds, turnpike.settle_exchanges, turnpike.ensure_charge_partitions, turnpike.first_id
+      to turnpike_gateway;
+  end if;
+
+  if exists (select from pg_roles where rolname = 'turnpike_admin') then
+    grant usage on schema turnpike to turnpike_admin;
+    grant select on all tables in schema turnpike to turnpike_admin;
+    grant insert (name, credit_limit), update (name, credit_limit) on turnpike.account to turnpike_admin;
+    grant insert (account_id, amount, note) on turnpike.credit to turnpike_admin;
+    grant insert, update on turnpike.access_token to turnpike_admin;
+    grant insert, update, delete on turnpike.upstream, turnpike.upstream_key, turnpike.route to turnpike_admin;
+    grant insert, update (valid_to) on turnpike.price to turnpike_admin;
+    grant execute on function turnpike.nano, turnpike.usd, turnpike.is_pattern, turnpike.are_patterns, turnpike.are_words,
+      turnpike.account_id, turnpike.create_account, turnpike.set_credit_limit, turnpike.top_up, turnpike.new_secret,
+      turnpike.issue_token, turnpike.find_token, turnpike.rotate_token, turnpike.revoke_token, turnpike.set_price,
+      turnpike.set_upstream, turnpike.set_route, turnpike.release_hold, turnpike.ensure_charge_partitions, turnpike.first_id
+      to turnpike_admin;
+  end if;
+end $$;
+
+comment on function turnpike.grant_roles() is
+  'Makes the roles turnpike_gateway and turnpike_admin where allowed and grants them what each needs. Harmless to repeat.';
+
+revoke all on function turnpike.grant_roles() from public;
+select turnpike.grant_roles();
