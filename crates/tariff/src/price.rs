@@ -182,3 +182,18 @@ impl Price {
             || (self.context_inclusive && input == self.min_context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_an_exact_name_or_a_prefix() {
+        assert!(Pattern::new("gpt-4o*").matches("gpt-4o-mini"));
+        assert!(!Pattern::new("gpt-4o").matches("gpt-4o-mini"));
+        assert!(Pattern::new("*").matches(""));
+        for text in ["gpt-4o", "gpt-4o*", "*"] {
+            assert_eq!(Pattern::new(text).to_string(), text);
+        }
+    }
+}
