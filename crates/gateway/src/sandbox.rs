@@ -46,7 +46,7 @@ mod words;
 
 /// The name under which the model lists itself; any other is answered as well.
 pub(crate) const MODEL: &str = "sandbox";
-/// No answer is longer, in tokens of each choice: for the model's price row.
+/// No answer is longer, in tokens of each choice.
 pub(crate) const OUTPUT_TOKENS_MAX: u64 = 256;
 
 /// The largest request body.
@@ -60,20 +60,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The running sandbox; it stops taking connections when this is dropped.
 #[derive(Debug)]
-pub(crate) struct SandboxHandle {
-    /// Where it listens.
-    pub(crate) addr: SocketAddr,
+pub(crate) struct Sandbox {
+    address: SocketAddr,
     listening: JoinHandle<()>,
 }
 
-impl SandboxHandle {
-    /// The base URL as a setting of an upstream would have it.
-    pub(crate) fn base_url(&self) -> String {
-        format!("http://{}/v1", self.addr)
+impl Sandbox {
+    /// Where it listens, on loopback. Its base path is `/v1`.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
-impl Drop for SandboxHandle {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         self.listening.abort();
     }
@@ -83,11 +82,11 @@ impl Drop for SandboxHandle {
 ///
 /// # Errors
 /// When no port can be bound.
-pub(crate) async fn start() -> io::Result<SandboxHandle> {
+pub(crate) async fn start() -> io::Result<Sandbox> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let addr = listener.local_addr()?;
-    Ok(SandboxHandle {
-        addr,
+    let address = listener.local_addr()?;
+    Ok(Sandbox {
+        address,
         listening: tokio::spawn(listen(listener)),
     })
 }

@@ -83,19 +83,17 @@ fn vector(input: &Value, dimensions: u64) -> Vec<f32> {
     let text = input.to_string();
     // One over the square root of the dimensions, as a decimal text of nine places.
     let nano = (1_000_000_000_000_000_000 / dimensions.max(1)).isqrt();
-    let size: f32 = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000)
-        .parse()
-        .unwrap_or_default();
+    let size = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
+    let signed = ["", "-"].map(|sign| format!("{sign}{size}").parse().unwrap_or_default());
     let bits = (0_u64..).flat_map(|block| {
-        let digest = Sha256::new()
-            .chain_update(block.to_le_bytes())
-            .chain_update(&text)
-            .finalize();
-        let bits = |byte: u8| (0..8).map(move |bit| byte >> bit & 1 == 1);
-        digest.to_vec().into_iter().flat_map(bits)
+        let hash = Sha256::new().chain_update(block.to_le_bytes());
+        let digest: [u8; 32] = hash.chain_update(&text).finalize().into();
+        digest
+            .into_iter()
+            .flat_map(|byte| (0..8).map(move |bit| usize::from(byte >> bit & 1)))
     });
     bits.zip(0..dimensions)
-        .map(|(is_negative, _)| if is_negative { -size } else { size })
+        .map(|(bit, _)| signed[bit])
         .collect()
 }
 

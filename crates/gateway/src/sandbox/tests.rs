@@ -373,8 +373,10 @@ async fn models_are_listed_and_found() {
 }
 
 /// What a raw client reads until the server closes.
-async fn raw(handle: &SandboxHandle, model: &str) -> String {
-    let mut socket = TcpStream::connect(handle.addr).await.expect("connected");
+async fn raw(sandbox: &Sandbox, model: &str) -> String {
+    let mut socket = TcpStream::connect(sandbox.address())
+        .await
+        .expect("connected");
     let body = hello(json!({"model": model, "max_tokens": 5})).to_string();
     let head = format!(
         "POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
@@ -391,13 +393,9 @@ async fn raw(handle: &SandboxHandle, model: &str) -> String {
 
 #[tokio::test]
 async fn it_serves_on_a_loopback_port_and_breaks_connections_on_request() {
-    let handle = start().await.expect("started");
-    assert!(handle.addr.ip().is_loopback());
-    assert_eq!(
-        handle.base_url(),
-        format!("http://127.0.0.1:{}/v1", handle.addr.port())
-    );
-    let whole = raw(&handle, "sandbox").await;
+    let sandbox = start().await.expect("started");
+    assert!(sandbox.address().ip().is_loopback());
+    let whole = raw(&sandbox, "sandbox").await;
     assert!(
         whole.starts_with("HTTP/1.1 200 OK\r\n") && whole.contains("content-length: "),
         "{whole}"
@@ -406,7 +404,7 @@ async fn it_serves_on_a_loopback_port_and_breaks_connections_on_request() {
         whole.contains("content-type: application/json\r\n")
             && whole.contains("x-request-id: req_")
     );
-    let cut = raw(&handle, "sandbox-cut").await;
+    let cut = raw(&sandbox, "sandbox-cut").await;
     assert!(
         cut.contains("transfer-encoding: chunked") && !cut.ends_with("0\r\n\r\n"),
         "{cut}"

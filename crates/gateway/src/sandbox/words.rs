@@ -1,5 +1,7 @@
 //! What the sandbox says, and how it counts tokens.
 
+use super::OUTPUT_TOKENS_MAX;
+
 /// The answer of the sandbox to everything.
 const ANSWER: &str = "Hello! This is the sandbox model that comes with Turnpike. No provider was asked, \
 and whatever is charged for this answer is play money. Your request came through the gateway, was measured and \
@@ -37,11 +39,11 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn new(limit: Option<u64>) -> Self {
-        let all = tokens(ANSWER);
-        let limit = limit
-            .and_then(|limit| usize::try_from(limit).ok())
-            .unwrap_or(usize::MAX);
-        let tokens: Vec<_> = all.take(limit).collect();
+        let limit = limit.unwrap_or(OUTPUT_TOKENS_MAX).min(OUTPUT_TOKENS_MAX);
+        let tokens: Vec<_> = tokens(ANSWER)
+            .zip(0..limit)
+            .map(|(token, _)| token)
+            .collect();
         Self {
             is_cut: tokens.len() < self::tokens(ANSWER).count(),
             tokens,
@@ -80,7 +82,7 @@ mod tests {
     fn the_answer_stays_within_its_limit_and_its_maximum() {
         let whole = Answer::new(None);
         assert_eq!((whole.text().as_str(), whole.is_cut), (ANSWER, false));
-        assert!(whole.count() <= super::super::OUTPUT_TOKENS_MAX);
+        assert!(whole.count() <= OUTPUT_TOKENS_MAX);
         let short = Answer::new(Some(2));
         assert_eq!(
             (short.text().as_str(), short.finish_reason()),
