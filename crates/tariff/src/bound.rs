@@ -16,9 +16,11 @@ pub struct Ask<'a> {
     pub choices: u64,
     /// The tier the request names.
     pub service_tier: Option<&'a str>,
-    /// Stands in for a price row's missing `context_window`.
+    /// Stands in for a price row's missing `context_window` where the body's length is no bound. It
+    /// never makes a bound smaller.
     pub context_window_assumed: Option<u64>,
-    /// Stands in for a price row's missing `output_max`.
+    /// Stands in for a price row's missing `output_max` where the request has no limit of its own. It
+    /// never makes a bound smaller.
     pub output_max_assumed: Option<u64>,
 }
 
@@ -101,7 +103,7 @@ impl Quote {
         let choices = ask.choices.max(1);
         let input_tokens = self.input_bound(ask).ok()?;
         let mut limit = self
-            .output_max(ask)
+            .output_max()
             .unwrap_or(u64::MAX)
             .min(u64::MAX.checked_div(choices)?);
         for rates in self.rates_reachable(ask, input_tokens) {
@@ -117,28 +119,30 @@ impl Quote {
     }
 
     /// The model's own facts may stand on any of its rows; the largest figure counts.
-    fn context_window(&self, ask: &Ask<'_>) -> Option<u64> {
-        let own = self.rows.iter().filter_map(|row| row.context_window).max();
-        own.or(ask.context_window_assumed)
+    fn context_window(&self) -> Option<u64> {
+        self.rows.iter().filter_map(|row| row.context_window).max()
     }
 
-    fn output_max(&self, ask: &Ask<'_>) -> Option<u64> {
-        let own = self.rows.iter().filter_map(|row| row.output_max).max();
-        own.or(ask.output_max_assumed)
+    fn output_max(&self) -> Option<u64> {
+        self.rows.iter().filter_map(|row| row.output_max).max()
     }
 
     fn input_bound(&self, ask: &Ask<'_>) -> Result<u64, BoundError> {
-        match self.context_window(ask) {
-            Some(window) if ask.refers_outside => Ok(window),
-            None if ask.refers_outside => Err(BoundError::InputUnknown),
-            window => Ok(ask.body_bytes.min(window.unwrap_or(u64::MAX))),
+        let window = self.context_window();
+        if ask.refers_outside {
+            let window = window.or(ask.context_window_assumed);
+            return window.ok_or(BoundError::InputUnknown);
         }
+        Ok(ask.body_bytes.min(window.unwrap_or(u64::MAX)))
     }
 
     fn output_bound(&self, ask: &Ask<'_>) -> Result<u64, BoundError> {
+        let max = self.output_max();
         match ask.output {
-            OutputLimit::Model => self.output_max(ask).ok_or(BoundError::OutputUnknown),
-            OutputLimit::Tokens(limit) => Ok(limit.min(self.output_max(ask).unwrap_or(u64::MAX))),
+            OutputLimit::Model => max
+                .or(ask.output_max_assumed)
+                .ok_or(BoundError::OutputUnknown),
+            OutputLimit::Tokens(limit) => Ok(limit.min(max.unwrap_or(u64::MAX))),
             OutputLimit::NoOutput => Ok(0),
         }
     }

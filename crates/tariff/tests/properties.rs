@@ -169,7 +169,7 @@ proptest! {
     ) {
         let quote = quote(prices);
         let output = limit.map_or(OutputLimit::Model, OutputLimit::Tokens);
-        let ask = Ask { body_bytes, refers_outside, output, choices, service_tier: requested };
+        let ask = Ask { body_bytes, refers_outside, output, choices, service_tier: requested, ..Ask::default() };
         let bound = quote.bound(&ask).expect("all facts are there");
         let served = match requested {
             None | Some("auto") => [None, Some("default"), Some("priority")][served],
@@ -421,4 +421,30 @@ fn what_cannot_be_bounded_is_named() {
         Ok((1, 0))
     );
     assert_eq!(embedding.output_limit_within(&no_output, Amount::MAX), None);
+}
+
+#[test]
+fn an_assumed_maximum_stands_in_and_never_makes_a_bound_smaller() {
+    let model = quote(vec![plain(1)]);
+    let ask = Ask {
+        body_bytes: 10,
+        context_window_assumed: Some(4),
+        output_max_assumed: Some(3),
+        ..Ask::default()
+    };
+    let tokens = |ask: &Ask<'_>| {
+        let bound = model.bound(ask).expect("bounded");
+        (bound.input_tokens, bound.output_tokens)
+    };
+    assert_eq!(tokens(&ask), (10, 3));
+    let outside = Ask {
+        refers_outside: true,
+        ..ask.clone()
+    };
+    assert_eq!(tokens(&outside), (4, 3));
+    let limited = Ask {
+        output: OutputLimit::Tokens(100),
+        ..ask
+    };
+    assert_eq!(tokens(&limited), (10, 100));
 }
