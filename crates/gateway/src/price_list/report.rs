@@ -166,10 +166,10 @@ impl fmt::Display for Warning {
                 "the row for long contexts begins at the listed context window: holds do not reach it"
             }
             Self::NoOutputMax => {
-                "no output maximum listed: requests without a limit of their own are refused"
+                "no output maximum listed: holds assume OUTPUT_MAX_ASSUMED where a request has no limit"
             }
             Self::NoContextWindow => {
-                "no context window listed: requests that refer to images or files are refused"
+                "no context window listed: holds assume CONTEXT_WINDOW_ASSUMED where a request refers to images or files"
             }
         })
     }
