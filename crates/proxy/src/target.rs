@@ -149,10 +149,13 @@ impl FromStr for Target {
             return Err(TargetError("a base URL has no query"));
         }
         let default_port = if is_tls { 443 } else { 80 };
-        let port = match (authority.port(), authority.port_u16()) {
-            (None, _) => default_port,
-            (Some(_), Some(port)) if port != 0 => port,
-            (Some(_), _) => return Err(TargetError("the URL's port is not a port")),
+        // `Authority` says `None` both for no port and for one that is no number.
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            None | Some("" | ":") => default_port,
+            Some(_) => authority
+                .port_u16()
+                .filter(|port| *port != 0)
+                .ok_or(TargetError("the URL's port is not a port"))?,
         };
         let shown = if port == default_port {
             authority

@@ -131,7 +131,8 @@ where
 
     /// Whether something waits for the gate.
     fn waits(&self) -> bool {
-        !self.gate_is_open && (!self.withheld.is_empty() || self.inner.is_none())
+        let is_over = self.gate_is_open || matches!(self.last, Last::Finished);
+        !is_over && (!self.withheld.is_empty() || self.inner.is_none())
     }
 
     /// Asks the gate if there is a reason to; an error means it is shut.
