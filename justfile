@@ -1,0 +1,48 @@
+# What one does here day by day. `just` lists it.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Seconds each fuzz target runs.
+fuzz_seconds := "10"
+
+_default:
+    @just --list --unsorted
+
+# Format the code.
+fmt:
+    cargo fmt --all
+
+# Clippy and docs, warnings denied.
+lint:
+    cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+    RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items --quiet
+
+# Every test, the real SDKs included; what it needs and is missing gets installed.
+test *args:
+    ./test {{ args }}
+
+# psql into DATABASE_URL, else into the private Postgres of a running ./run.
+db *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ -n "${DATABASE_URL:-}" ]; then exec psql "$DATABASE_URL" {{ args }}; fi
+    home=$([ "$(id -u)" = 0 ] && echo /var/lib/turnpike || echo "${XDG_STATE_HOME:-$HOME/.local/state}/turnpike")
+    # The fifth line of Postgres' own note is the directory of its socket.
+    socket=$(sed -n 5p "${DATA_DIR:-$home}/postgres/postmaster.pid")
+    exec psql --host "$socket" --username postgres turnpike {{ args }}
+
+# Every fuzz target for a while: `just fuzz 60`. Needs a nightly toolchain and cargo-fuzz.
+fuzz seconds=fuzz_seconds:
+    cd fuzz && for target in $(cargo fuzz list); do cargo +nightly fuzz run "$target" -- -max_total_time={{ seconds }}; done
+
+# The benches; `just bench scanner` runs those whose name has `scanner` in it.
+bench *args:
+    cargo bench --locked --package benches {{ args }}
+
+# Dependencies: who may use what, licences, sources. Advisories need the network: `just deny advisories`.
+deny *checks="bans licenses sources":
+    cargo deny check {{ checks }}
+
+# Exactly what decides whether a change lands.
+ci:
+    .ci/run
