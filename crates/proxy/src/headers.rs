@@ -90,11 +90,18 @@ pub fn client_response_headers(upstream: &HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Drops what HTTP/2 has no place for, keeping the order of the rest.
-pub(crate) fn without_connection_headers(headers: &HeaderMap) -> HeaderMap {
+/// Drops what HTTP/2 has no place for, keeping the order of the rest. `Host` is a pseudo-header there.
+pub(crate) fn for_h2(headers: &HeaderMap) -> HeaderMap {
+    without(headers, |name| {
+        matches!(*name, header::TRANSFER_ENCODING | header::HOST) || rules::HOP_BY_HOP.cover(name)
+    })
+}
+
+/// Drops some names, keeping the order of the rest.
+pub(crate) fn without(headers: &HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
-        if *name != header::TRANSFER_ENCODING && !rules::HOP_BY_HOP.cover(name) {
+        if !is_dropped(name) {
             kept.append(name, value.clone());
         }
     }

@@ -3,6 +3,7 @@
 mod accept;
 mod connection;
 mod listener;
+mod outgoing;
 mod service;
 mod stream;
 
@@ -25,7 +26,7 @@ pub use self::listener::listener;
 /// Answers requests. One clone serves each request, so it should be cheap to clone.
 pub trait Handler: Clone + Send + 'static {
     /// The body of an answer. Ending in an error cuts the connection (HTTP/1) or resets the stream (HTTP/2).
-    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static;
 
     /// Answers one request of a client at `peer`.
     ///

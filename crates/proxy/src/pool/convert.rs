@@ -52,16 +52,15 @@ pub(super) fn for_h2<B>(request: &mut Request<B>, target: &Target) -> Result<(),
         .build()
         .map_err(|error| SendError::new(SendErrorKind::Protocol, error))?;
     *request.version_mut() = Version::HTTP_2;
-    let mut kept = headers::without_connection_headers(request.headers());
-    kept.remove(header::HOST);
-    *request.headers_mut() = kept;
+    *request.headers_mut() = headers::for_h2(request.headers());
     Ok(())
 }
 
 /// hyper swallows the upstream's 100, so nobody would wait for it.
 fn drop_expect<B>(request: &mut Request<B>) {
     if request.headers().contains_key(header::EXPECT) {
-        request.headers_mut().remove(header::EXPECT);
+        let kept = headers::without(request.headers(), |name| *name == header::EXPECT);
+        *request.headers_mut() = kept;
     }
 }
 

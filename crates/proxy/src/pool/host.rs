@@ -162,9 +162,7 @@ impl Host {
         let connecting = async {
             let _first = if may_be_shared {
                 let first = self.first.lock().await;
-                if self.has_free_stream()
-                    || lock(&self.state).speaks == Speaks::H1 && self.idle_len() > 0
-                {
+                if self.is_served_meanwhile() {
                     return Ok(None);
                 }
                 // Known to be HTTP/1 by now: whoever waits behind us need not.
@@ -184,6 +182,14 @@ impl Host {
         timeout(self.limits.connect_timeout, connecting)
             .await
             .unwrap_or_else(|_| Err(SendError::timeout(Stage::Connect)))
+    }
+
+    /// While we waited to connect: is there something to take, or are there enough connections to wait for?
+    fn is_served_meanwhile(&self) -> bool {
+        let speaks = lock(&self.state).speaks;
+        self.has_free_stream()
+            || self.has_enough_h2()
+            || speaks == Speaks::H1 && self.idle_len() > 0
     }
 
     fn admit_h2(self: &Arc<Self>, connection: h2::Connection) -> h2::Stream {

@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering;
 
 use http::Request;
 use http::Response;
+use http::StatusCode;
 use http::Version;
 use http::header;
 use hyper::body::Incoming;
 
 use super::Abort;
 use super::Handler;
+use super::outgoing::Outgoing;
 use crate::headers;
 
 /// Requests of one connection, on their way to the handler.
@@ -26,7 +28,7 @@ pub(super) struct Service<H> {
 }
 
 impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
-    type Response = Response<H::Body>;
+    type Response = Response<Outgoing<H::Body>>;
     type Error = Abort;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Abort>> + Send>>;
 
@@ -36,22 +38,33 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
         }
         let (handler, peer, is_h2) = (self.handler.clone(), self.peer, self.is_h2);
         Box::pin(async move {
-            let mut response = handler.handle(peer, request).await?;
-            if is_h2 {
-                for_h2(&mut response);
+            let response = handler.handle(peer, request).await?;
+            Ok(if is_h2 {
+                for_h2(response)
             } else {
-                // hyper writes down to HTTP/1.0 by itself, and panics at any other version than these three.
-                *response.version_mut() = Version::HTTP_11;
-            }
-            Ok(response)
+                for_h1(response)
+            })
         })
     }
 }
 
-fn for_h2<B>(response: &mut Response<B>) {
+fn for_h1<B>(mut response: Response<B>) -> Response<Outgoing<B>> {
+    // hyper writes down to HTTP/1.0 by itself, and panics at any other version than these three.
+    *response.version_mut() = Version::HTTP_11;
+    let announced = response.headers().get(header::CONTENT_LENGTH);
+    let shows_zero = announced.is_some_and(|len| len == "0") && may_have_length(response.status());
+    response.map(|body| Outgoing::new(body, shows_zero))
+}
+
+fn for_h2<B>(mut response: Response<B>) -> Response<Outgoing<B>> {
     *response.version_mut() = Version::HTTP_2;
     let headers = response.headers();
     if headers.contains_key(header::TRANSFER_ENCODING) || headers.contains_key(header::CONNECTION) {
-        *response.headers_mut() = headers::without_connection_headers(headers);
+        *response.headers_mut() = headers::for_h2(headers);
     }
+    response.map(|body| Outgoing::new(body, false))
+}
+
+fn may_have_length(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
