@@ -1,5 +1,7 @@
 //! Prices, upstreams and routes as one immutable snapshot.
 
+pub(crate) mod load;
+
 use std::{
     collections::HashMap,
     sync::Arc,

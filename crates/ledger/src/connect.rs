@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use deadpool_postgres::{
+    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{
     Client, Connection, Row, Socket,
@@ -38,9 +41,7 @@ impl Connector {
         })
     }
 
-    pub(crate) fn pool(&self, size: usize) -> Result<deadpool_postgres::Pool, LedgerError> {
-        use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
-
+    pub(crate) fn pool(&self, size: usize) -> Result<Pool, LedgerError> {
         // Fast: a dead connection is noticed by its driver, and asking first would cost a round trip each time.
         let manager = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
@@ -82,6 +83,32 @@ impl Connector {
             tls: self.tls.clone(),
             patience: self.patience,
         })
+    }
+}
+
+/// Runs a statement on a connection of the pool. One whose answer did not come in time does not go back.
+pub(crate) async fn query_pooled(
+    pool: &Pool,
+    patience: Duration,
+    statement: &str,
+    params: Params<'_>,
+) -> Result<Vec<Row>, LedgerError> {
+    let client = pool.get().await.map_err(unpooled)?;
+    let answer = timeout(patience, client.query_typed(statement, params)).await;
+    match answer {
+        Ok(rows) => Ok(rows?),
+        Err(_) => {
+            drop(deadpool_postgres::Client::take(client));
+            Err(LedgerError::unavailable("Postgres did not answer in time"))
+        }
+    }
+}
+
+pub(crate) fn unpooled(error: PoolError) -> LedgerError {
+    match error {
+        PoolError::Backend(error) => error.into(),
+        PoolError::Closed => LedgerError::closed(),
+        error => LedgerError::unavailable("no connection to Postgres is free").because(error),
     }
 }
 

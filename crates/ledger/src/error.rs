@@ -106,11 +106,12 @@ impl LedgerError {
 
     /// Whether the rows of a statement are to blame, not the moment it was sent at.
     pub(crate) fn is_data(&self) -> bool {
-        self.sqlstate().is_some_and(|code| {
-            ["22", "23", "P0", "XX"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        })
+        matches!(self.kind, Kind::Row)
+            || self.sqlstate().is_some_and(|code| {
+                ["22", "23", "P0", "XX"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            })
     }
 
     pub(crate) const fn unavailable(what: &'static str) -> Self {
@@ -123,6 +124,13 @@ impl LedgerError {
     pub(crate) const fn closed() -> Self {
         Self {
             kind: Kind::Closed,
+            cause: None,
+        }
+    }
+
+    pub(crate) const fn row() -> Self {
+        Self {
+            kind: Kind::Row,
             cause: None,
         }
     }

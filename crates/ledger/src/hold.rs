@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +11,7 @@ use tariff::Amount;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::{AccountId, Charge, LedgerError, TokenId, settle::Job};
+use crate::{AccountId, Charge, LedgerError, TokenId, gauges::Gauges, settle::Job};
 
 /// What a hold is asked for.
 #[derive(Clone, Debug)]
@@ -68,13 +69,20 @@ pub struct Hold {
     request: HoldRequest,
     /// `None` once settled or released.
     place: Option<mpsc::OwnedPermit<Job>>,
+    gauges: Arc<Gauges>,
 }
 
 impl Hold {
-    pub(crate) const fn new(request: HoldRequest, place: mpsc::OwnedPermit<Job>) -> Self {
+    pub(crate) fn new(
+        request: HoldRequest,
+        place: mpsc::OwnedPermit<Job>,
+        gauges: &Arc<Gauges>,
+    ) -> Self {
+        gauges.open.fetch_add(1, Relaxed);
         Self {
             request,
             place: Some(place),
+            gauges: Arc::clone(gauges),
         }
     }
 
@@ -103,6 +111,8 @@ impl Hold {
     fn finish(&mut self, charge: Option<Box<Charge>>) -> Settling {
         let (done, settled) = oneshot::channel();
         if let Some(place) = self.place.take() {
+            // Counted before it is sent, so that whoever drains cannot miss it.
+            self.gauges.settling_begins();
             place.send(Job {
                 hold: self.request.clone(),
                 charge,
@@ -115,6 +125,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        self.gauges.open.fetch_sub(1, Relaxed);
         if self.place.is_some() {
             tracing::error!(
                 exchange = %self.request.exchange,

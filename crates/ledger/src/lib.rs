@@ -13,13 +13,18 @@ pub mod cluster;
 mod config;
 mod connect;
 mod error;
+mod gauges;
 mod hold;
 mod ids;
 mod ledger;
+mod link;
+mod listen;
 pub mod migrate;
 mod secret;
 mod settle;
+mod take;
 mod tls;
+mod tokens;
 
 pub use access_token::AccessToken;
 pub use catalog::{Candidate, Catalog, Dialect, Disconnect, Route, Upstream, UpstreamKey};

@@ -1,0 +1,181 @@
+//! Reads the catalog from Postgres, all of it as of one instant.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tariff::{Book, Pattern, Price, PriceId, Rates, Tier};
+use tokio::time::timeout;
+use tokio_postgres::{Client, IsolationLevel, Row};
+
+use crate::{
+    Catalog, Dialect, Disconnect, LedgerError, Route, SecretSource, Upstream, UpstreamId,
+    UpstreamKey, UpstreamKeyId,
+};
+
+/// Reads everything in one transaction.
+pub(crate) async fn load(
+    client: &mut Client,
+    patience: Duration,
+    generation: u64,
+) -> Result<Catalog, LedgerError> {
+    let loaded_at = Instant::now();
+    let read = async {
+        let transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        let prices = transaction.query_typed(PRICES, &[]).await?;
+        let upstreams = transaction.query_typed(UPSTREAMS, &[]).await?;
+        let keys = transaction.query_typed(KEYS, &[]).await?;
+        let routes = transaction.query_typed(ROUTES, &[]).await?;
+        transaction.commit().await?;
+        Ok::<_, LedgerError>((prices, upstreams, keys, routes))
+    };
+    let (prices, upstreams, keys, routes) = timeout(patience, read)
+        .await
+        .unwrap_or_else(|_| Err(LedgerError::unavailable("Postgres did not answer in time")))?;
+
+    let disconnect = prices.iter().map(disconnect).collect::<Result<_, _>>()?;
+    let prices = prices.iter().map(price).collect::<Result<Vec<_>, _>>()?;
+    let mut keys_of: HashMap<UpstreamId, Vec<UpstreamKey>> = HashMap::new();
+    for row in &keys {
+        keys_of
+            .entry(UpstreamId(row.try_get(0)?))
+            .or_default()
+            .push(key(row)?);
+    }
+    let mut all = Vec::new();
+    for row in &upstreams {
+        all.push(Arc::new(upstream(row, &mut keys_of)?));
+    }
+    let mut ways = Vec::new();
+    for row in &routes {
+        let target = UpstreamId(row.try_get(0)?);
+        if let Some(upstream) = all.iter().find(|upstream| upstream.id == target) {
+            ways.push(route(row, Arc::clone(upstream))?);
+        }
+    }
+    ways.sort_by(|a, b| {
+        specificity(&b.pattern)
+            .cmp(&specificity(&a.pattern))
+            .then(a.priority.cmp(&b.priority))
+    });
+    Ok(Catalog {
+        generation,
+        loaded_at,
+        book: Book::new(prices.clone()),
+        prices,
+        disconnect,
+        upstreams: all,
+        routes: ways,
+    })
+}
+
+/// An exact name before any beginning, a long beginning before a short one; patterns of one length by their text, so
+/// that the routes of one pattern stand together.
+fn specificity(pattern: &Pattern) -> (bool, usize, &str) {
+    match pattern {
+        Pattern::Exact(name) => (true, name.len(), name),
+        Pattern::Prefix(prefix) => (false, prefix.len(), prefix),
+    }
+}
+
+// Prices that ended a day ago may still be those of exchanges under way.
+const PRICES: &str = "
+    select id, pattern, tier, min_context, context_inclusive,
+           floor(extract(epoch from valid_from) * 1000)::bigint, floor(extract(epoch from valid_to) * 1000)::bigint,
+           in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h,
+           out_text, out_reasoning, out_audio, out_image, context_window, output_max, disconnect
+      from turnpike.price
+     where (valid_to is null or valid_to > now() - interval '1 day') and valid_from < coalesce(valid_to, 'infinity')
+     order by pattern, tier, min_context, valid_from";
+
+fn price(row: &Row) -> Result<Price, LedgerError> {
+    let tokens = |index| {
+        Ok::<_, LedgerError>(
+            row.try_get::<_, Option<i64>>(index)?
+                .and_then(|it| u64::try_from(it).ok()),
+        )
+    };
+    let rate = |index| Ok::<Option<i64>, LedgerError>(row.try_get(index)?);
+    Ok(Price {
+        id: PriceId(row.try_get(0)?),
+        pattern: Pattern::new(row.try_get(1)?),
+        tier: Tier::new(row.try_get(2)?),
+        min_context: tokens(3)?.unwrap_or_default(),
+        context_inclusive: row.try_get(4)?,
+        valid_from_ms: row.try_get(5)?,
+        valid_to_ms: row.try_get(6)?,
+        rates: Rates {
+            in_text: rate(7)?,
+            in_audio: rate(8)?,
+            in_image: rate(9)?,
+            cr_text: rate(10)?,
+            cr_audio: rate(11)?,
+            cr_image: rate(12)?,
+            cw_5m: rate(13)?,
+            cw_1h: rate(14)?,
+            out_text: rate(15)?,
+            out_reasoning: rate(16)?,
+            out_audio: rate(17)?,
+            out_image: rate(18)?,
+        },
+        context_window: tokens(19)?,
+        output_max: tokens(20)?,
+    })
+}
+
+fn disconnect(row: &Row) -> Result<(PriceId, Disconnect), LedgerError> {
+    let policy = match row.try_get::<_, &str>(21)? {
+        "estimate" => Disconnect::Estimate,
+        "void" => Disconnect::Void,
+        _ => Disconnect::Drain,
+    };
+    Ok((PriceId(row.try_get(0)?), policy))
+}
+
+const UPSTREAMS: &str = "
+    select id, name, base_url, proxy, priority from turnpike.upstream
+     where enabled and dialect = 'openai' order by priority, name";
+
+fn upstream(
+    row: &Row,
+    keys: &mut HashMap<UpstreamId, Vec<UpstreamKey>>,
+) -> Result<Upstream, LedgerError> {
+    let id = UpstreamId(row.try_get(0)?);
+    Ok(Upstream {
+        id,
+        name: row.try_get(1)?,
+        base_url: row.try_get(2)?,
+        dialect: Dialect::OpenAi,
+        proxy: row.try_get(3)?,
+        priority: row.try_get(4)?,
+        keys: keys.remove(&id).unwrap_or_default(),
+    })
+}
+
+const KEYS: &str = "select upstream_id, id, secret, weight from turnpike.upstream_key order by id";
+
+fn key(row: &Row) -> Result<UpstreamKey, LedgerError> {
+    Ok(UpstreamKey {
+        id: UpstreamKeyId(row.try_get(1)?),
+        secret: SecretSource::new(row.try_get(2)?),
+        weight: u32::try_from(row.try_get::<_, i32>(3)?).unwrap_or(1),
+    })
+}
+
+const ROUTES: &str = "select upstream_id, pattern, upstream_model, priority from turnpike.route order by priority, id";
+
+fn route(row: &Row, upstream: Arc<Upstream>) -> Result<Route, LedgerError> {
+    Ok(Route {
+        upstream,
+        pattern: Pattern::new(row.try_get(1)?),
+        upstream_model: row.try_get(2)?,
+        priority: row.try_get(3)?,
+    })
+}

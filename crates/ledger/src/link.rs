@@ -1,0 +1,110 @@
+//! A writer's own connection, opened again whenever it is lost.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::sleep;
+use tokio_postgres::Row;
+
+use crate::{
+    LedgerError,
+    connect::{Connector, Params, Session},
+    gauges::Gauges,
+};
+
+/// One connection at a time, one statement at a time.
+pub(crate) struct Link {
+    connector: Connector,
+    session: Option<Session>,
+    /// Whose state is the ledger's `connected`; only one writer's is.
+    shown: Option<Arc<Gauges>>,
+}
+
+impl Link {
+    pub(crate) const fn new(
+        connector: Connector,
+        session: Session,
+        shown: Option<Arc<Gauges>>,
+    ) -> Self {
+        Self {
+            connector,
+            session: Some(session),
+            shown,
+        }
+    }
+
+    /// Runs a statement, connecting first if need be. After a failure of the connection its outcome is unknown.
+    pub(crate) async fn query(
+        &mut self,
+        statement: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, LedgerError> {
+        let session = match self.session.take() {
+            Some(session) if !session.client.is_closed() => session,
+            _ => self.open().await?,
+        };
+        let session = self.session.insert(session);
+        let answer = session.query(statement, params).await;
+        if answer.as_ref().is_err_and(LedgerError::is_unavailable) {
+            self.lose();
+        }
+        answer
+    }
+
+    /// While there is nothing to do: notices the loss of the connection and opens it again. Never returns.
+    pub(crate) async fn keep(&mut self) {
+        let mut wait = Backoff::default();
+        loop {
+            match &mut self.session {
+                Some(session) => {
+                    session.closed().await;
+                    self.lose();
+                }
+                None => match self.open().await {
+                    Ok(session) => {
+                        self.session = Some(session);
+                        wait = Backoff::default();
+                    }
+                    Err(_) => wait.pause().await,
+                },
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<Session, LedgerError> {
+        let session = self.connector.open().await?;
+        self.show(true);
+        Ok(session)
+    }
+
+    fn lose(&mut self) {
+        self.session = None;
+        self.show(false);
+    }
+
+    fn show(&self, connected: bool) {
+        if let Some(gauges) = &self.shown {
+            gauges.connected.store(connected, Relaxed);
+        }
+    }
+}
+
+/// Waits that double up to a limit.
+pub(crate) struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(Duration::from_millis(20))
+    }
+}
+
+impl Backoff {
+    pub(crate) async fn pause(&mut self) {
+        sleep(self.0).await;
+        self.0 = self.0.saturating_mul(2).min(Self::LONGEST);
+    }
+
+    const LONGEST: Duration = Duration::from_secs(1);
+}

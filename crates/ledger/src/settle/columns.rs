@@ -1,0 +1,225 @@
+//! A group of settlements as the columns of `turnpike.settle_exchanges`.
+
+use std::borrow::Cow;
+
+use tariff::{Amount, Buckets};
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
+
+use super::Job;
+
+/// One array per parameter; nothing in it can be refused for its encoding.
+#[derive(Default)]
+pub(super) struct Columns<'a> {
+    exchanges: Vec<Uuid>,
+    tokens: Vec<i64>,
+    accounts: Vec<i64>,
+    amounts: Vec<Option<i64>>,
+    held: Vec<i64>,
+    prices: Vec<Option<i64>>,
+    marks: Vec<Option<&'a str>>,
+    endings: Vec<Option<&'a str>>,
+    endpoints: Vec<Option<&'a str>>,
+    models_requested: Vec<Option<Cow<'a, str>>>,
+    models_answered: Vec<Option<Cow<'a, str>>>,
+    service_tiers: Vec<Option<Cow<'a, str>>>,
+    streams: Vec<Option<bool>>,
+    statuses: Vec<Option<i16>>,
+    flags: Vec<Option<i32>>,
+    provider_costs: Vec<Option<i64>>,
+    upstreams: Vec<Option<i64>>,
+    upstream_keys: Vec<Option<i64>>,
+    response_ids: Vec<Option<Cow<'a, str>>>,
+    usages: Vec<Option<Cow<'a, str>>>,
+    started_ms: Vec<Option<i64>>,
+    head_after_ms: Vec<Option<i32>>,
+    first_byte_after_ms: Vec<Option<i32>>,
+    ended_after_ms: Vec<Option<i32>>,
+    /// In the order of [`bucket_counts`].
+    buckets: [Vec<Option<i64>>; 12],
+}
+
+pub(super) const STATEMENT: &str = "select outcome from turnpike.settle_exchanges(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)";
+
+impl<'a> Columns<'a> {
+    pub(super) fn new(group: &'a [Job], plain: bool) -> Self {
+        let mut columns = Self::default();
+        for job in group {
+            columns.push(job, plain);
+        }
+        columns
+    }
+
+    fn push(&mut self, job: &'a Job, plain: bool) {
+        self.exchanges.push(job.hold.exchange);
+        self.tokens.push(job.hold.token.0);
+        self.accounts.push(job.hold.account.0);
+        self.held.push(job.hold.amount.nano());
+        let charge = job.charge.as_deref();
+        self.amounts.push(charge.map(|it| it.amount.nano()));
+        self.prices.push(charge.map(|it| it.price.0));
+        self.marks.push(charge.map(|it| it.mark.as_str()));
+        self.endings.push(charge.map(|it| it.end.as_str()));
+        self.endpoints.push(charge.map(|it| it.endpoint));
+        self.models_requested
+            .push(charge.map(|it| clean(&it.model_requested)));
+        self.models_answered.push(
+            charge
+                .and_then(|it| it.model_answered.as_deref())
+                .map(clean),
+        );
+        self.service_tiers
+            .push(charge.and_then(|it| it.service_tier.as_deref()).map(clean));
+        self.streams.push(charge.map(|it| it.stream));
+        self.statuses
+            .push(charge.map(|it| i16::try_from(it.status).unwrap_or(i16::MAX)));
+        self.flags.push(charge.map(|it| i32::from(it.flags.bits())));
+        self.provider_costs
+            .push(charge.and_then(|it| it.provider_cost).map(Amount::nano));
+        self.upstreams
+            .push(charge.and_then(|it| it.upstream).map(|it| it.0));
+        self.upstream_keys
+            .push(charge.and_then(|it| it.upstream_key).map(|it| it.0));
+        self.response_ids
+            .push(charge.and_then(|it| it.response_id.as_deref()).map(clean));
+        self.usages.push(
+            charge
+                .and_then(|it| it.usage_raw.as_deref())
+                .map(|raw| usage_json(raw, plain)),
+        );
+        self.started_ms.push(charge.map(|it| it.started_at_ms));
+        self.head_after_ms
+            .push(charge.and_then(|it| it.head_after_ms).map(milliseconds));
+        self.first_byte_after_ms.push(
+            charge
+                .and_then(|it| it.first_byte_after_ms)
+                .map(milliseconds),
+        );
+        self.ended_after_ms
+            .push(charge.map(|it| milliseconds(it.ended_after_ms)));
+        let counts = charge.map(|it| bucket_counts(&it.buckets));
+        for (index, column) in self.buckets.iter_mut().enumerate() {
+            column.push(counts.and_then(|counts| counts.get(index).copied()));
+        }
+    }
+
+    pub(super) fn params<'p>(&'p self, instance: &'p i64) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
+        let mut params: Vec<(&'p (dyn ToSql + Sync), Type)> = vec![
+            (&self.exchanges, Type::UUID_ARRAY),
+            (&self.tokens, Type::INT8_ARRAY),
+            (&self.accounts, Type::INT8_ARRAY),
+            (&self.amounts, Type::INT8_ARRAY),
+            (&self.held, Type::INT8_ARRAY),
+            (&self.prices, Type::INT8_ARRAY),
+            (&self.marks, Type::TEXT_ARRAY),
+            (&self.endings, Type::TEXT_ARRAY),
+            (&self.endpoints, Type::TEXT_ARRAY),
+            (&self.models_requested, Type::TEXT_ARRAY),
+            (&self.models_answered, Type::TEXT_ARRAY),
+            (&self.service_tiers, Type::TEXT_ARRAY),
+            (&self.streams, Type::BOOL_ARRAY),
+            (&self.statuses, Type::INT2_ARRAY),
+            (&self.flags, Type::INT4_ARRAY),
+            (&self.provider_costs, Type::INT8_ARRAY),
+            (&self.upstreams, Type::INT8_ARRAY),
+            (&self.upstream_keys, Type::INT8_ARRAY),
+            (&self.response_ids, Type::TEXT_ARRAY),
+            (&self.usages, Type::TEXT_ARRAY),
+            (&self.started_ms, Type::INT8_ARRAY),
+            (&self.head_after_ms, Type::INT4_ARRAY),
+            (&self.first_byte_after_ms, Type::INT4_ARRAY),
+            (&self.ended_after_ms, Type::INT4_ARRAY),
+        ];
+        for column in &self.buckets {
+            params.push((column, Type::INT8_ARRAY));
+        }
+        params.push((instance, Type::INT8));
+        params
+    }
+}
+
+/// The counts in the order of the function's parameters. What does not fit is the most that does.
+fn bucket_counts(buckets: &Buckets) -> [i64; 12] {
+    [
+        buckets.in_text,
+        buckets.in_audio,
+        buckets.in_image,
+        buckets.cr_text,
+        buckets.cr_audio,
+        buckets.cr_image,
+        buckets.cw_5m,
+        buckets.cw_1h,
+        buckets.out_text,
+        buckets.out_reasoning,
+        buckets.out_audio,
+        buckets.out_image,
+    ]
+    .map(|count| i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn milliseconds(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// A text as Postgres takes it: without NUL, not longer than anybody needs.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    if text.len() <= TEXT_BYTES_MAX && !text.contains('\0') {
+        return Cow::Borrowed(text);
+    }
+    let mut short = String::new();
+    for kept in text.chars().filter(|it| *it != '\0') {
+        if short.len().saturating_add(kept.len_utf8()) > TEXT_BYTES_MAX {
+            break;
+        }
+        short.push(kept);
+    }
+    Cow::Owned(short)
+}
+
+/// A usage object as `jsonb` takes it. What is no JSON, or not to `jsonb` (an escaped NUL, half a surrogate pair),
+/// becomes a JSON string, so that it is kept for review and breaks nothing.
+fn usage_json(raw: &str, plain: bool) -> Cow<'_, str> {
+    let fits = !plain
+        && raw.len() <= USAGE_BYTES_MAX
+        && !raw.contains("\\u0000")
+        // A Value, because reading strings is what finds half surrogate pairs.
+        && serde_json::from_str::<serde_json::Value>(raw).is_ok();
+    if fits {
+        return Cow::Borrowed(raw);
+    }
+    let mut end = raw.len().min(USAGE_BYTES_MAX);
+    while !raw.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    let kept = raw.get(..end).unwrap_or_default().replace('\0', "");
+    Cow::Owned(serde_json::Value::String(kept).to_string())
+}
+
+const TEXT_BYTES_MAX: usize = 256;
+const USAGE_BYTES_MAX: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_lose_what_postgres_does_not_take() {
+        assert_eq!(clean("gpt-4o"), "gpt-4o");
+        assert_eq!(clean("a\0b"), "ab");
+        assert_eq!(clean(&"é".repeat(200)).len(), 256);
+    }
+
+    #[test]
+    fn a_usage_object_is_kept_as_it_is_and_anything_else_as_a_string() {
+        assert_eq!(usage_json(r#"{"a": 1.50}"#, false), r#"{"a": 1.50}"#);
+        assert_eq!(usage_json(r#"{"a": 1}"#, true), r#""{\"a\": 1}""#);
+        assert_eq!(usage_json("{\0", false), r#""{""#);
+        assert_eq!(
+            usage_json(r#"{"a":"\u0000"}"#, false),
+            r#""{\"a\":\"\\u0000\"}""#
+        );
+        assert!(usage_json(r#"{"a":"\ud800"}"#, false).starts_with('"'));
+        assert!(usage_json(&format!("[{}1]", "é,".repeat(20_000)), false).len() < 17_000);
+    }
+}
