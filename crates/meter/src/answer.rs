@@ -1,7 +1,22 @@
 //! What an answer used, read as its bytes pass.
+//!
+//! ```text
+//! bytes as relayed ─► Coding ─► Body ─┬─► one JSON value ────────► Lexer ─► Harvest ─► Reading
+//!                     (gzip …)        └─► Splitter ─► data values ───┘
+//! ```
 
-use tariff::Usage;
+mod body;
+mod coding;
+mod decimal;
+mod figures;
+mod harvest;
+mod normalise;
+mod places;
+mod tally;
 
+use tariff::{Line, Usage};
+
+use self::{body::Body, coding::Coding, harvest::Used};
 use crate::Api;
 
 /// How far an answer is.
@@ -24,7 +39,7 @@ pub enum Progress {
 pub struct Reading {
     /// What it used, normalised to disjoint buckets; `None` when no usage passed.
     pub usage: Option<Usage>,
-    /// The provider's own usage object, as JSON text.
+    /// The provider's own usage object, as JSON text. `None` when it was larger than 64 KiB.
     pub usage_raw: Option<String>,
     /// The first non-empty model named.
     pub model: Option<String>,
@@ -32,14 +47,14 @@ pub struct Reading {
     pub response_id: Option<String>,
     /// A status of 400 or more, a top-level `error`, or an error event.
     pub is_error: bool,
-    /// The terminal event was seen.
+    /// The terminal event was seen. Some providers send none (no `[DONE]`): see `finished`.
     pub complete: bool,
     /// Some `finish_reason`, or a final `status`, was seen.
     pub finished: bool,
-    /// Estimate, by tokenizer, of the answer's text that passed. 0 when the answer is complete and
-    /// reported its usage: the tokenizer is not run then.
+    /// Estimate, by tokenizer, of the answer's text that passed. 0 when the answer came to its end
+    /// and reported its usage: the tokenizer is not run then.
     pub output_tokens_seen: u64,
-    /// Tool calls in the answer's text (function calls, not hosted tools).
+    /// Calls of the client's tools that the answer makes.
     pub tool_calls: u64,
     /// Reading stopped before the end: corrupt or unknown content coding, a decompression bomb, or
     /// broken JSON. What is known may not be all.
@@ -47,11 +62,17 @@ pub struct Reading {
 }
 
 /// Watches an answer and reads what it used. Never fails and never delays.
+///
+/// Its memory is a few kilobytes, plus what a content coding needs for its window.
 #[derive(Debug)]
-pub struct AnswerMeter {}
+pub struct AnswerMeter {
+    coding: Coding,
+    body: Body,
+    is_refusal: bool,
+}
 
 impl AnswerMeter {
-    /// A meter at the start of an answer's body. `content_type` is only a hint; the content decides.
+    /// A meter at the start of an answer's body. The content type is not asked: the content decides.
     #[must_use]
     pub fn new(
         api: Api,
@@ -59,18 +80,73 @@ impl AnswerMeter {
         content_type: Option<&str>,
         content_encoding: Option<&str>,
     ) -> Self {
-        let _ = (api, status, content_type, content_encoding);
-        Self {}
+        let _ = content_type;
+        Self {
+            coding: Coding::named(content_encoding),
+            body: Body::new(api),
+            is_refusal: status >= 400,
+        }
     }
 
     /// Shows the next bytes exactly as relayed, compressed ones too.
     pub fn push(&mut self, bytes: &[u8]) -> Progress {
-        let _ = bytes;
-        Progress::Open
+        let terminal = if self.coding.is_identity() {
+            self.body.push(bytes)
+        } else {
+            let mut terminal = None;
+            let body = &mut self.body;
+            self.coding.push(bytes, &mut |piece| {
+                if body.push(piece).is_some() {
+                    terminal = Some(0);
+                }
+            });
+            terminal
+        };
+        terminal.map_or(Progress::Open, |tail| Progress::Terminal { tail })
     }
 
-    /// The body has ended or was cut. Call once; a second call gives an empty reading.
+    /// The body has ended or was cut: what is known of it. Call once.
     pub fn finish(&mut self) -> Reading {
-        Reading::default()
+        self.body.finish();
+        let body = &mut self.body;
+        let used = [&mut body.harvest.own, &mut body.harvest.spare]
+            .into_iter()
+            .find(|used| used.figures.is_some())
+            .map(std::mem::take);
+        let is_at_end = body.is_complete || body.harvest.is_finished;
+        let output_tokens_seen = if used.is_some() && is_at_end {
+            0
+        } else {
+            body.harvest.text_tokens()
+        };
+        let harvest = &mut body.harvest;
+        let model = harvest.model.take();
+        let service_tier = harvest.service_tier.take().or(harvest.usage_tier.take());
+        let usage_raw = used
+            .as_ref()
+            .and_then(|used| String::from_utf8(used.raw.clone()).ok())
+            .filter(|raw| !raw.is_empty());
+        Reading {
+            usage: used.map(|used| usage(&used, model.clone(), service_tier)),
+            usage_raw,
+            model,
+            response_id: harvest.id.take(),
+            is_error: self.is_refusal || harvest.is_error,
+            complete: body.is_complete,
+            finished: harvest.is_finished,
+            output_tokens_seen,
+            tool_calls: harvest.tool_calls,
+            lost: body.is_lost || self.coding.is_lost(),
+        }
+    }
+}
+
+fn usage(used: &Used, model: Option<String>, service_tier: Option<String>) -> Usage {
+    let (buckets, flags) = normalise::buckets(&used.figures);
+    Usage {
+        lines: vec![Line { model, buckets }],
+        service_tier,
+        provider_cost: used.figures.provider_cost(),
+        flags,
     }
 }

@@ -21,6 +21,7 @@ mod filter;
 mod inject;
 mod lexer;
 mod request;
+mod sse;
 mod tokens;
 
 pub use answer::{AnswerMeter, Progress, Reading};

@@ -1,4 +1,5 @@
 //! The edit that asks a stream for its usage.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use bytes::Bytes;
 use meter::{Api, RequestScanner, Splice};

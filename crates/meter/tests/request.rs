@@ -1,4 +1,5 @@
 //! What the request scanner accepts, refuses and reports.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use meter::{Api, BodyError, BodyErrorKind as K, RequestFacts, RequestScanner, StreamOptionsAt};
 

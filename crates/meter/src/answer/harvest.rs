@@ -1,0 +1,391 @@
+//! Gathers what is wanted from one JSON answer, or from the events of a stream, as the lexer hears it.
+
+use std::convert::Infallible;
+
+use super::{
+    figures::{Figures, Part},
+    places::{Place, Source, Value},
+    tally::Tally,
+};
+use crate::{
+    Api,
+    lexer::{Here, Kind, Scrap, Visitor},
+};
+
+/// How deep the places we look at lie; below is [`Place::Other`].
+const PLACES_DEEP: usize = 12;
+/// The longest key or value kept: an id, a model, a number.
+const SCRAP_BYTES_MAX: usize = 512;
+/// The largest usage object whose text is kept. The figures are read whatever its size.
+const USAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// What an event of a Responses stream means for the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Event {
+    #[default]
+    Other,
+    /// Some audio in text form: no text of the model.
+    Audio,
+    /// An item has begun.
+    ItemAdded,
+    Error,
+    /// The last one, with the usage.
+    Terminal,
+}
+
+impl Event {
+    pub(super) fn named(name: &[u8]) -> Self {
+        match name {
+            b"response.completed"
+            | b"response.incomplete"
+            | b"response.failed"
+            | b"response.cancelled" => Self::Terminal,
+            b"response.audio.delta" | b"response.output_audio.delta" => Self::Audio,
+            b"response.output_item.added" => Self::ItemAdded,
+            b"error" => Self::Error,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The usage of one source: figures laid over each other, and the last object as it stood.
+#[derive(Debug, Default)]
+pub(super) struct Used {
+    pub(super) figures: Figures,
+    pub(super) raw: Vec<u8>,
+}
+
+/// A usage object that is passing.
+#[derive(Debug)]
+struct Passing {
+    source: Source,
+    /// Containers around it.
+    depth: u32,
+    figures: Figures,
+    raw: Vec<u8>,
+    /// Where it goes on in the bytes being pushed.
+    from: usize,
+    is_cut: bool,
+}
+
+impl Passing {
+    fn keep(&mut self, bytes: &[u8]) {
+        self.is_cut |= self.raw.len().saturating_add(bytes.len()) > USAGE_BYTES_MAX;
+        if !self.is_cut {
+            self.raw.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// What was found so far.
+#[derive(Debug)]
+pub(super) struct Harvest {
+    api: Api,
+    /// Whether the bytes are events of a stream, or one answer.
+    is_stream: bool,
+    /// The container now open, and those around it.
+    place: Place,
+    places: [Place; PLACES_DEEP],
+    key: Scrap,
+    /// What the text now passing is wanted for; `None` while it is a key's.
+    value: Option<Value>,
+    scrap: Scrap,
+    passing: Option<Box<Passing>>,
+    tally: Tally,
+    saw_reasoning_content: bool,
+    pub(super) event: Event,
+    pub(super) own: Used,
+    pub(super) spare: Used,
+    pub(super) model: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) service_tier: Option<String>,
+    pub(super) usage_tier: Option<String>,
+    pub(super) is_error: bool,
+    pub(super) is_finished: bool,
+    pub(super) tool_calls: u64,
+}
+
+impl Harvest {
+    pub(super) fn new(api: Api) -> Self {
+        Self {
+            api,
+            is_stream: false,
+            place: Place::Outside,
+            places: [Place::Other; PLACES_DEEP],
+            key: Scrap::new(SCRAP_BYTES_MAX),
+            value: Some(Value::Nothing),
+            scrap: Scrap::new(SCRAP_BYTES_MAX),
+            passing: None,
+            tally: Tally::default(),
+            saw_reasoning_content: false,
+            event: Event::Other,
+            own: Used::default(),
+            spare: Used::default(),
+            model: None,
+            id: None,
+            service_tier: None,
+            usage_tier: None,
+            is_error: false,
+            is_finished: false,
+            tool_calls: 0,
+        }
+    }
+
+    /// The answer, or the next event of a stream, begins. What was cut off in the last one is dropped.
+    pub(super) fn begin_document(&mut self, is_stream: bool) {
+        self.is_stream = is_stream;
+        self.place = Place::Outside;
+        self.value = Some(Value::Nothing);
+        self.passing = None;
+        self.event = Event::Other;
+    }
+
+    /// The lexer is about to read `bytes`, and has read them.
+    pub(super) fn after(&mut self, bytes: &[u8]) {
+        if let Some(passing) = &mut self.passing {
+            passing.keep(bytes.get(passing.from..).unwrap_or_default());
+            passing.from = 0;
+        }
+    }
+
+    /// Tokens of the text that passed, by tokenizer.
+    pub(super) fn text_tokens(&mut self) -> u64 {
+        self.tally.tokens(self.model.as_deref().unwrap_or_default())
+    }
+
+    /// A scalar begins: decides what its text is for.
+    fn scalar(&mut self, kind: Kind) {
+        let value = match self.place {
+            Place::Other => Value::Nothing,
+            place => place.value(self.api, self.key.bytes()),
+        };
+        self.value = Some(Value::Nothing);
+        match (value, kind) {
+            (_, Kind::Null) | (Value::Nothing, _) => {}
+            (Value::IsByok, _) => {
+                if let Some(passing) = &mut self.passing {
+                    passing.figures.set_byok(kind == Kind::True);
+                }
+            }
+            (Value::Figure(_), Kind::True | Kind::False) => {
+                if let Some(passing) = &mut self.passing {
+                    passing.figures.flag_bad_number();
+                }
+            }
+            (Value::Error, Kind::Number | Kind::True) => self.is_error = true,
+            (Value::Model, _) if self.model.is_some() => {}
+            // Events may have ids of their own; the answer's is in `response`.
+            (Value::Id, _) if self.id.is_some() || self.is_event_root() => {}
+            (Value::Figure(_) | Value::Cost | Value::Ticks, Kind::Number | Kind::String)
+            | (_, Kind::String) => {
+                self.want(value);
+            }
+            _ => {}
+        }
+    }
+
+    fn is_event_root(&self) -> bool {
+        self.is_stream && self.api == Api::Responses && self.place == Place::Root
+    }
+
+    fn want(&mut self, value: Value) {
+        let value = match value {
+            Value::Delta if self.event == Event::Audio => Value::Nothing,
+            Value::Delta => Value::Text,
+            Value::Reasoning if self.saw_reasoning_content => Value::Nothing,
+            Value::Reasoning => Value::Text,
+            Value::ReasoningContent => {
+                self.saw_reasoning_content = true;
+                Value::Text
+            }
+            // Later events repeat the item whole, after its deltas.
+            Value::Text | Value::ToolName if self.place == Place::Item && self.is_stream => {
+                match value {
+                    Value::ToolName if self.event == Event::ItemAdded => Value::ToolName,
+                    _ => Value::Nothing,
+                }
+            }
+            value => value,
+        };
+        self.scrap.clear();
+        self.value = Some(value);
+    }
+
+    /// A wanted value has passed whole.
+    fn take(&mut self, value: Value) {
+        self.scrap.settle();
+        let bytes = self.scrap.bytes();
+        let text = || {
+            let is_whole = !bytes.is_empty() && !self.scrap.is_cut();
+            is_whole.then(|| String::from_utf8_lossy(bytes).into_owned())
+        };
+        match value {
+            Value::Id => self.id = text(),
+            Value::Model => self.model = text(),
+            Value::ServiceTier => self.service_tier = text().or(self.service_tier.take()),
+            Value::UsageTier => self.usage_tier = text().or(self.usage_tier.take()),
+            Value::EventType => self.event = Event::named(bytes),
+            Value::Status => {
+                self.is_finished |= matches!(
+                    bytes,
+                    b"completed" | b"incomplete" | b"failed" | b"cancelled"
+                )
+            }
+            Value::FinishReason => self.is_finished |= !bytes.is_empty(),
+            Value::Error => self.is_error |= !bytes.is_empty(),
+            Value::ToolName if !bytes.is_empty() => {
+                self.tool_calls = self.tool_calls.saturating_add(1)
+            }
+            Value::Figure(figure) => {
+                if let Some(passing) = &mut self.passing {
+                    passing.figures.set(figure, bytes);
+                }
+            }
+            Value::Cost => {
+                if let Some(passing) = &mut self.passing {
+                    passing.figures.set_cost(bytes);
+                }
+            }
+            Value::Ticks => {
+                if let Some(passing) = &mut self.passing {
+                    passing.figures.set_ticks(bytes);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A container begins.
+    fn open(&mut self, kind: Kind, here: Here<'_>) {
+        let is_array = kind == Kind::Array;
+        let inside = match self.place {
+            Place::Other => Place::Other,
+            // Events of a stream repeat the item whole, after its deltas.
+            Place::Item if self.is_stream => Place::Other,
+            place => place.enter(self.api, self.key.bytes(), is_array),
+        };
+        let is_figure = matches!(
+            self.place.value(self.api, self.key.bytes()),
+            Value::Figure(_)
+        );
+        if let (Some(passing), true, Place::Other) = (&mut self.passing, is_figure, inside) {
+            passing.figures.flag_bad_number();
+        }
+        match inside {
+            Place::Error => self.is_error = true,
+            Place::Usage(source) | Place::Figures(source, Part::Timings)
+                if self.passing.is_none() =>
+            {
+                self.passing = Some(Box::new(Passing {
+                    source,
+                    depth: here.depth,
+                    figures: Figures::default(),
+                    raw: Vec::new(),
+                    from: here.index,
+                    is_cut: false,
+                }));
+            }
+            _ => {}
+        }
+        if let Some(slot) = usize::try_from(here.depth)
+            .ok()
+            .and_then(|depth| self.places.get_mut(depth))
+        {
+            *slot = self.place;
+            self.place = inside;
+        } else {
+            self.place = Place::Other;
+        }
+        self.key.clear();
+    }
+
+    /// A container has ended.
+    fn close(&mut self, here: Here<'_>) {
+        if let Some(place) = usize::try_from(here.depth)
+            .ok()
+            .and_then(|depth| self.places.get(depth))
+        {
+            self.place = *place;
+        }
+        // In an array the next element has no key.
+        self.key.clear();
+        let Some(mut passing) = self.passing.take_if(|passing| passing.depth == here.depth) else {
+            return;
+        };
+        passing.keep(here.bytes.get(passing.from..here.index).unwrap_or_default());
+        if !passing.figures.is_some() {
+            return;
+        }
+        let used = match passing.source {
+            Source::Own => &mut self.own,
+            Source::Spare => &mut self.spare,
+        };
+        used.figures.overlay(&passing.figures);
+        used.raw = if passing.is_cut {
+            Vec::new()
+        } else {
+            passing.raw
+        };
+    }
+}
+
+impl Visitor for Harvest {
+    type Stop = Infallible;
+
+    #[inline]
+    fn begin(&mut self, kind: Kind, here: Here<'_>) -> Result<(), Infallible> {
+        match kind {
+            Kind::Key if self.place == Place::Other => self.value = Some(Value::Nothing),
+            Kind::Key => {
+                self.key.clear();
+                self.value = None;
+            }
+            Kind::Object | Kind::Array => self.open(kind, here),
+            _ if self.place == Place::Other => {}
+            _ => self.scalar(kind),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn text(&mut self, piece: &[u8]) {
+        match self.value {
+            Some(Value::Nothing) => {}
+            None => self.key.text(piece),
+            Some(Value::Text) => self
+                .tally
+                .text(piece, self.model.as_deref().unwrap_or_default()),
+            Some(value) => {
+                self.scrap.text(piece);
+                if value == Value::ToolName {
+                    self.tally
+                        .text(piece, self.model.as_deref().unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn unit(&mut self, unit: u16) {
+        match self.value {
+            Some(Value::Nothing) => {}
+            None => self.key.unit(unit),
+            Some(Value::Text) => self
+                .tally
+                .unit(unit, self.model.as_deref().unwrap_or_default()),
+            Some(_) => self.scrap.unit(unit),
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, kind: Kind, here: Here<'_>) -> Result<(), Infallible> {
+        match kind {
+            Kind::Object | Kind::Array => self.close(here),
+            _ => match self.value.replace(Value::Nothing) {
+                Some(Value::Nothing | Value::Text) | None => {}
+                Some(value) => self.take(value),
+            },
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! Which parts of an answer are looked at: a path is a walk from place to place.
+
+use super::figures::Part;
+use crate::Api;
+
+/// Which usage object: the answer's own, or one that counts only where that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Own,
+    /// `x_groq.usage`, `choices[].usage`, `timings`.
+    Spare,
+}
+
+/// What a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Outside the answer.
+    Outside,
+    /// The answer, or one event.
+    Root,
+    /// An array at the top: some servers wrap errors so.
+    RootArray,
+    /// `response` of a Responses event.
+    Response,
+    Error,
+    XGroq,
+    Choices,
+    Choice,
+    /// `delta` or `message`.
+    Message,
+    ToolCalls,
+    ToolCall,
+    /// `function`, `custom`, `function_call`.
+    Function,
+    /// `content` or `summary` where it is an array.
+    Parts,
+    ContentPart,
+    /// `output` of a Responses answer.
+    Output,
+    /// One item of it, or `item` of an event.
+    Item,
+    Usage(Source),
+    Figures(Source, Part),
+    /// Perplexity's `cost` object.
+    Cost,
+    /// Nothing in here is looked at.
+    Other,
+}
+
+/// What a value is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Nothing,
+    Id,
+    Model,
+    ServiceTier,
+    UsageTier,
+    EventType,
+    Status,
+    FinishReason,
+    Error,
+    /// Text the model wrote.
+    Text,
+    /// The same, under `reasoning`: some servers repeat `reasoning_content` there.
+    Reasoning,
+    ReasoningContent,
+    /// Text, and the name of a tool that is called.
+    ToolName,
+    /// Text in the deltas of a Responses stream.
+    Delta,
+    Figure(super::figures::Figure),
+    Cost,
+    Ticks,
+    IsByok,
+}
+
+impl Place {
+    /// The place of a container under `key` (empty in an array).
+    pub(super) fn enter(self, api: Api, key: &[u8], is_array: bool) -> Self {
+        let responses = api == Api::Responses;
+        match (self, key, is_array) {
+            (Self::Outside, _, true) => Self::RootArray,
+            (Self::Outside | Self::RootArray, _, false) => Self::Root,
+            (Self::Root | Self::Response, b"usage", false) => Self::Usage(Source::Own),
+            (Self::Root | Self::Response | Self::Choice, b"error", false) => Self::Error,
+            (Self::Root, b"response", false) if responses => Self::Response,
+            (Self::Root, b"output", true) if responses => Self::Output,
+            (Self::Root, b"item", false) if responses => Self::Item,
+            (Self::Root, b"choices", true) => Self::Choices,
+            (Self::Root, b"x_groq", false) => Self::XGroq,
+            (Self::Root, b"timings", false) => Self::Figures(Source::Spare, Part::Timings),
+            (Self::XGroq | Self::Choice, b"usage", false) => Self::Usage(Source::Spare),
+            (Self::Choices, _, false) => Self::Choice,
+            (Self::Choice, b"delta" | b"message", false) => Self::Message,
+            (Self::Message, b"tool_calls", true) => Self::ToolCalls,
+            (Self::Message, b"function_call", false) => Self::Function,
+            (Self::ToolCalls, _, false) => Self::ToolCall,
+            (Self::ToolCall, b"function" | b"custom", false) => Self::Function,
+            (Self::Message | Self::Item, b"content" | b"summary", true) => Self::Parts,
+            // Mistral's thinking is a content part made of content parts.
+            (Self::ContentPart, b"thinking", true) => Self::Parts,
+            (Self::Parts, _, false) => Self::ContentPart,
+            (Self::Output, _, false) => Self::Item,
+            (Self::Usage(source), key, false) => match key {
+                b"prompt_tokens_details"
+                | b"prompt_token_details"
+                | b"input_tokens_details"
+                | b"input_token_details" => Self::Figures(source, Part::InDetails),
+                b"completion_tokens_details"
+                | b"completion_token_details"
+                | b"output_tokens_details"
+                | b"output_token_details" => Self::Figures(source, Part::OutDetails),
+                b"cost" => Self::Cost,
+                _ => Self::Other,
+            },
+            (Self::Figures(source, Part::InDetails), b"cached_tokens_details", false) => {
+                Self::Figures(source, Part::CachedDetails)
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// What a scalar under `key` is wanted for.
+    pub(super) fn value(self, api: Api, key: &[u8]) -> Value {
+        match (self, key) {
+            (Self::Root | Self::Response, b"id") => Value::Id,
+            (Self::Root | Self::Response, b"model") => Value::Model,
+            (Self::Root | Self::Response, b"service_tier") => Value::ServiceTier,
+            (Self::Root | Self::Response, b"status") => Value::Status,
+            (Self::Root | Self::Response | Self::XGroq | Self::Choice, b"error") => Value::Error,
+            (Self::Root, b"type") => Value::EventType,
+            (Self::Root, b"delta") if api == Api::Responses => Value::Delta,
+            (Self::Choice, b"finish_reason") => Value::FinishReason,
+            (Self::Choice, b"text") => Value::Text,
+            (Self::Message, b"content" | b"refusal") => Value::Text,
+            (Self::Message, b"reasoning_content") => Value::ReasoningContent,
+            (Self::Message, b"reasoning") => Value::Reasoning,
+            (Self::Function | Self::Item, b"name") => Value::ToolName,
+            (Self::Function | Self::Item, b"arguments" | b"input" | b"code") => Value::Text,
+            (Self::ContentPart, b"text" | b"refusal") => Value::Text,
+            (Self::Usage(_), b"cost") => Value::Cost,
+            (Self::Usage(_), b"cost_in_usd_ticks") => Value::Ticks,
+            (Self::Usage(_), b"is_byok") => Value::IsByok,
+            (Self::Usage(_), b"service_tier") => Value::UsageTier,
+            (Self::Usage(_), key) => named(Part::Usage, key),
+            (Self::Figures(_, part), key) => named(part, key),
+            (Self::Cost, b"total_cost") => Value::Cost,
+            _ => Value::Nothing,
+        }
+    }
+}
+
+fn named(part: Part, key: &[u8]) -> Value {
+    super::figures::named(part, key).map_or(Value::Nothing, Value::Figure)
+}
