@@ -27,6 +27,13 @@ pub trait Observer<B>: Send + 'static {
     /// Called for every data frame, also after the gate has opened (then both parts go on at once).
     fn frame(&mut self, data: Bytes) -> Split;
 
+    /// Bytes the observer itself has held back, such as the start of an event that might have been one to swallow.
+    ///
+    /// Asked once, when the body has ended or failed and before [`Observer::end`]; they go where a frame's would.
+    fn rest(&mut self) -> Bytes {
+        Bytes::new()
+    }
+
     /// The body has ended in this way. Called exactly once, before the gate is waited for.
     fn end(&mut self, end: End<B>);
 

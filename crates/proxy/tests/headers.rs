@@ -1,5 +1,7 @@
 //! Which headers cross, by name.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use http::HeaderMap;
 use http::HeaderName;
 use proxy::headers::Credential;

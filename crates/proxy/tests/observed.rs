@@ -1,5 +1,7 @@
 //! `Observed`, poll by poll: every ending, the gate, lengths, coalescing.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -120,7 +122,9 @@ impl Left for Whole {
     }
 }
 
-fn poll<B: Body + Unpin>(body: &mut B) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
+
+fn poll<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> Polled<B::Error> {
     Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -486,6 +490,45 @@ fn swallowed_frames_leave_no_trace() {
     assert_eq!(step(&mut body), "a");
     assert_eq!(step(&mut body), "b");
     assert_eq!(step(&mut body), "none");
+}
+
+#[test]
+fn what_an_observer_holds_back_itself_comes_at_the_end() {
+    /// Holds back the last byte it has seen.
+    struct Lagging(Watch, Bytes);
+    impl<B: Left + Send + 'static> Observer<B> for Lagging {
+        fn frame(&mut self, mut data: Bytes) -> Split {
+            let mut now = std::mem::take(&mut self.1).to_vec();
+            self.1 = data.split_off(data.len() - 1);
+            now.extend_from_slice(&data);
+            Split::pass(now.into())
+        }
+        fn rest(&mut self) -> Bytes {
+            std::mem::take(&mut self.1)
+        }
+        fn end(&mut self, end: End<B>) {
+            Observer::<B>::end(&mut self.0, end);
+        }
+        fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<Gate> {
+            Observer::<B>::poll_gate(&mut self.0, cx)
+        }
+    }
+    for (last, end, after) in [
+        (None, "complete", "none"),
+        (Some(trailers()), "complete", "trailers"),
+        (Some(Step::Error("cut")), "failed", "error"),
+    ] {
+        let watch = Watch::default();
+        let steps = [data("ab"), data("cd")].into_iter().chain(last);
+        let mut body =
+            Observed::resizing(Scripted::new(steps), Lagging(watch.clone(), Bytes::new()));
+        assert_eq!(step(&mut body), "abc");
+        assert_eq!(step(&mut body), "pending");
+        assert_eq!(watch.ends(), [end]);
+        watch.set(Gate::Open);
+        assert_eq!(step(&mut body), "d");
+        assert_eq!(step(&mut body), after);
+    }
 }
 
 #[test]

@@ -122,6 +122,17 @@ where
         &self.observer
     }
 
+    /// The inner body gives nothing more: takes what the observer has held back, then reports the end.
+    fn finish_inner(&mut self, end: End<B>) {
+        let rest = self.observer.rest();
+        if self.gate_is_open {
+            self.passing.push(rest);
+        } else {
+            self.withheld.push(rest);
+        }
+        self.end_inner(|_| end);
+    }
+
     /// Reports the end; afterwards `inner` is gone, so it cannot be reported twice.
     fn end_inner(&mut self, end: impl FnOnce(B) -> End<B>) {
         if let Some(inner) = self.inner.take() {
@@ -200,15 +211,15 @@ where
                     // Trailers are the last frame; frames of kinds yet to come are not ours to pass.
                     if let Ok(trailers) = frame.into_trailers() {
                         self.last = Last::Trailers(trailers);
-                        self.end_inner(|_| End::Complete);
+                        self.finish_inner(End::Complete);
                     }
                 }
                 Some(Err(error)) => {
                     let error = BodyError::inner(error);
                     self.last = Last::Failure(error.clone());
-                    self.end_inner(|_| End::Failed(error));
+                    self.finish_inner(End::Failed(error));
                 }
-                None => self.end_inner(|_| End::Complete),
+                None => self.finish_inner(End::Complete),
             }
         }
         frames > 0
@@ -228,7 +239,7 @@ where
             self.withheld.push(later);
         }
         if has_ended {
-            self.end_inner(|_| End::Complete);
+            self.finish_inner(End::Complete);
         }
     }
 }

@@ -15,6 +15,13 @@ use crate::headers;
 
 /// Puts the target's base path before the request's own, once and for any protocol.
 pub(super) fn under_base<B>(request: &mut Request<B>, target: &Target) -> Result<(), SendError> {
+    // Its target is no path, and its answer no body: a tunnel is not what this pool is for.
+    if *request.method() == Method::CONNECT {
+        return Err(SendError::new(
+            SendErrorKind::Protocol,
+            "CONNECT is not relayed",
+        ));
+    }
     let path = target.path_for(request.uri()).ok_or_else(|| {
         let reason = "the path under the upstream's base is too long";
         SendError::new(SendErrorKind::Protocol, reason)

@@ -1,5 +1,7 @@
 //! Server, pool and header rules put together to a bare relay, with raw sockets on both ends.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 mod egress;
 mod faults;
 mod h2;
