@@ -18,6 +18,7 @@ use tariff::Price;
 
 pub(crate) use self::report::{LeftOut, Report, Warning};
 
+mod dated;
 mod entry;
 mod key;
 mod report;
@@ -72,6 +73,7 @@ pub(crate) fn read(text: &str, options: &Options) -> Result<PriceList, PriceList
             Err(reason) => list.report.left_out(key, reason),
         }
     }
+    dated::take_tiers_of_aliases(&mut list);
     Ok(list)
 }
 

@@ -85,8 +85,10 @@ impl Book {
     }
 }
 
-/// The name less one trailing date or version: what a provider appends to an alias in its answer.
-fn undated(model: &str) -> Option<&str> {
+/// The name less one trailing date or version (`-2024-08-06`, `-20250929`, `-v2`): what a provider
+/// appends to an alias in its answer. `None` when there is none.
+#[must_use]
+pub fn undated(model: &str) -> Option<&str> {
     let (rest, last) = model.rsplit_once('-')?;
     let digits = |text: &str, length: usize| {
         text.len() == length && text.bytes().all(|b| b.is_ascii_digit())

@@ -13,7 +13,7 @@ mod price;
 mod usage;
 
 pub use amount::{Amount, AmountError};
-pub use book::{Book, Quote};
+pub use book::{Book, Quote, undated};
 pub use bound::{Ask, Bound, BoundError, OutputLimit};
 pub use charge::{ChargeError, Charged};
 pub use price::{Pattern, Price, PriceId, Rates, Tier};

@@ -56,6 +56,8 @@ pub(crate) enum Warning {
     NoCacheRead,
     /// A tier or context size lists only some of its figures.
     Filled,
+    /// Tiers that the list has only for its undated name were taken over.
+    TiersOfAlias,
     /// The dearer row for long contexts begins at or above the listed context window.
     ContextBeyondWindow,
     /// No output maximum is listed.
@@ -84,6 +86,13 @@ impl Report {
                 .or_default()
                 .push(model.to_owned());
         }
+    }
+
+    pub(super) fn warn(&mut self, model: &str, warning: Warning) {
+        self.warnings
+            .entry(warning)
+            .or_default()
+            .push(model.to_owned());
     }
 
     pub(super) fn left_out(&mut self, model: &str, reason: LeftOut) {
@@ -161,6 +170,9 @@ impl fmt::Display for Warning {
             Self::NoCacheRead => "no price for cached input listed: it costs as other input",
             Self::Filled => {
                 "a tier or context size lists only some figures: the dearest of its neighbours stands for the rest"
+            }
+            Self::TiersOfAlias => {
+                "tiers listed only for the name without the date: the same prices stand for the dated name"
             }
             Self::ContextBeyondWindow => {
                 "the row for long contexts begins at the listed context window: holds do not reach it"

@@ -96,7 +96,7 @@ fn the_shipped_list_leaves_out_what_is_not_priced_by_the_token() {
             (LeftOut::OtherUnit, 124)
         ]
     );
-    assert_eq!((list.report.imported, list.prices.len()), (632, 940));
+    assert_eq!((list.report.imported, list.prices.len()), (632, 951));
 }
 
 #[test]
@@ -104,7 +104,11 @@ fn a_model_has_a_row_for_each_tier() {
     let list = shipped();
     assert_eq!(
         places(&list, "gpt-4o-2024-08-06"),
-        [("batch".into(), 0), ("default".into(), 0)]
+        [
+            ("batch".into(), 0),
+            ("default".into(), 0),
+            ("priority".into(), 0)
+        ]
     );
     let gpt_4o = row(&list, "gpt-4o-2024-08-06", "default", 0);
     assert_eq!(gpt_4o.rates, text_rates("2.50", "1.25", "10"));
@@ -132,6 +136,31 @@ fn a_model_has_a_row_for_each_tier() {
         row(&list, "gpt-5.4-nano", "batch", 0).rates.out_text,
         usd("0.625")
     );
+}
+
+#[test]
+fn a_dated_name_has_the_tiers_of_its_alias() {
+    let list = shipped();
+    let priority = row(&list, "gpt-4o-2024-08-06", "priority", 0);
+    assert_eq!(priority.rates, text_rates("4.25", "2.125", "17"));
+    assert_eq!(
+        row(&list, "o3-2025-04-16", "flex", 0).rates.in_text,
+        usd("1")
+    );
+    assert!(list.report.warnings[&Warning::TiersOfAlias].contains(&"gpt-4o-2024-08-06".to_owned()));
+}
+
+#[test]
+fn a_dated_name_at_another_price_is_another_model() {
+    let text = r#"{
+        "m": {"mode": "embedding", "input_cost_per_token": 2e-6, "input_cost_per_token_flex": 1e-6},
+        "m-2024-05-13": {"mode": "embedding", "input_cost_per_token": 3e-6},
+        "m-v2": {"mode": "embedding", "input_cost_per_token": 2e-6, "input_cost_per_token_flex": 0.5e-6}
+    }"#;
+    let list = read(text, &Options::default()).expect("a price list");
+    assert_eq!(places(&list, "m-2024-05-13"), [("default".to_owned(), 0)]);
+    assert_eq!(row(&list, "m-v2", "flex", 0).rates.in_text, usd("0.5"));
+    assert!(!list.report.warnings.contains_key(&Warning::TiersOfAlias));
 }
 
 #[test]
