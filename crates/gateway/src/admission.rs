@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn other_credentials_are_refused() {
         assert_eq!(credential(&headers(&[])), Err(Refusal::NoToken));
-        assert_eq!(credential(&headers(&[("authorization", "Bearer ")])), Err(Refusal::BadToken));
+        assert_eq!(credential(&headers(&[("authorization", "Bearer ")])), Err(Refusal::NoToken));
         assert_eq!(credential(&headers(&[("authorization", "Basic dXNlcjpwYXNz")])), Err(Refusal::BadToken));
         let mut two = headers(&[("authorization", "Bearer a")]);
         two.append("authorization", "Bearer b".parse().unwrap());

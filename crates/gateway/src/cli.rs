@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use tariff::Amount;
 
 use crate::fatal::{Code, Fatal};
@@ -83,8 +84,8 @@ pub(crate) struct Issue {
     #[arg(long, value_name = "USD")]
     pub(crate) budget: Option<Amount>,
     /// When it ends: 2027-01-01 (midnight UTC) or 2027-01-01T12:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = parse_time_ms)]
-    pub(crate) expires: Option<i64>,
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) expires: Option<Timestamp>,
     /// Models it may use, exact or with a trailing '*'; may be given several times or separated by commas.
     #[arg(long, value_delimiter = ',')]
     pub(crate) models: Option<Vec<String>>,
@@ -214,8 +215,8 @@ pub(crate) struct Usage {
     #[arg(long, value_enum, default_value = "day")]
     pub(crate) by: UsageBy,
     /// From this day or instant on (UTC). Default: 30 days ago.
-    #[arg(long, value_name = "TIME", value_parser = parse_time_ms)]
-    pub(crate) since: Option<i64>,
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) since: Option<Timestamp>,
     /// Of this account only.
     #[arg(long)]
     pub(crate) account: Option<String>,
@@ -254,14 +255,11 @@ fn parse_limit(text: &str) -> Result<CreditLimit, String> {
     text.parse().map(CreditLimit::Of).map_err(|error: tariff::AmountError| format!("{error}; give USD such as 20 or 0.5, or 'unlimited'"))
 }
 
-/// Milliseconds since the epoch of a date (its midnight, UTC) or an instant with an offset.
-fn parse_time_ms(text: &str) -> Result<i64, String> {
-    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-        return Ok(instant.as_millisecond());
-    }
-    text.parse::<jiff::civil::Date>()
-        .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC))
-        .map(|midnight| midnight.timestamp().as_millisecond())
+/// A date (its midnight, UTC) or an instant with an offset.
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let date = || text.parse::<jiff::civil::Date>().and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC));
+    text.parse()
+        .or_else(|_: jiff::Error| date().map(|midnight| midnight.timestamp()))
         .map_err(|_| "give a date such as 2027-01-01 or an instant such as 2027-01-01T12:00:00Z".into())
 }
 
@@ -285,7 +283,7 @@ mod tests {
     fn money_and_times_are_read_exactly() {
         let cli = Cli::try_parse_from(["turnpike", "token", "issue", "alice", "--budget", "0.5", "--expires", "2027-01-01", "--models", "gpt-4o*,o3"]).unwrap();
         let Some(Command::Token(Token::Issue(issue))) = cli.command else { panic!("another command") };
-        assert_eq!((issue.budget, issue.expires), (Some(Amount::from_nano(500_000_000)), Some(1_798_761_600_000)));
+        assert_eq!((issue.budget, issue.expires.map(|instant| instant.to_string()).as_deref()), (Some(Amount::from_nano(500_000_000)), Some("2027-01-01T00:00:00Z")));
         assert_eq!(issue.models, Some(vec!["gpt-4o*".to_owned(), "o3".to_owned()]));
     }
 

@@ -38,8 +38,11 @@ async fn drain(gateway: Arc<Gateway>, Left { mut till, mut rest }: Left) {
         Disconnect::Estimate => {}
         Disconnect::Drain => {
             let reading = read_on(&mut till, &mut rest, settings.drain_bytes_max);
-            // Past the deadline the till settles on what it has seen.
-            let _ = timeout(settings.drain(), reading).await;
+            // Past either deadline the till settles on what it has seen.
+            tokio::select! {
+                _ = timeout(settings.drain(), reading) => {}
+                () = gateway.hurry.cancelled() => {}
+            }
         }
     }
     till.settle(End::Abandoned);

@@ -17,7 +17,7 @@ use crate::{
     admission,
     answer::{AtAnswer, Parts, Till},
     endpoint::{Endpoint, below_base, is_ambiguous},
-    gateway::{Entry, Worker},
+    gateway::{Entry, Gateway, Worker},
     models,
     passing::Passing,
     places::{self, Place},
@@ -137,7 +137,7 @@ impl Exchange {
                     Some(splice) => splice.apply(0, frames),
                     None => frames,
                 };
-                let sent = send(&pool, &route, &head, Replay::new(frames, sized), splice.is_some()).await;
+                let sent = in_time(&gateway, send(&pool, &route, &head, Replay::new(frames, sized), splice.is_some())).await;
                 (sent, hold, counted(admitted, counting).await, splice.is_some())
             }
             Upload::Flowing(Flowing { body, mut said, verdict, .. }) => {
@@ -151,15 +151,15 @@ impl Exchange {
                 let counting = self.count_text(api, &admitted, text);
                 // Nobody hears it if the connection has just broken; then `sending` says so.
                 let _ = verdict.send(Gate::Open);
-                (sending.await, hold, counted(admitted, counting).await, false)
+                (in_time(&gateway, sending).await, hold, counted(admitted, counting).await, false)
             }
         };
         match sent {
             // The second gate is where the answer passes.
             Ok(response) => self.relay(api, response, hold, admitted, injected, entry),
-            Err(error) => {
+            Err(refusal) => {
                 hold.release();
-                Err(unanswered(&error))
+                Err(refusal)
             }
         }
     }
@@ -356,6 +356,14 @@ async fn counted(mut admitted: Admitted, counting: Option<JoinHandle<u64>>) -> A
         }
     }
     admitted
+}
+
+/// Waits for the answer's head, unless the program must end first.
+async fn in_time(gateway: &Gateway, sending: impl Future<Output = Result<Response<Answer>, SendError>>) -> Result<Response<Answer>, Refusal> {
+    tokio::select! {
+        sent = sending => sent.map_err(|error| unanswered(&error)),
+        () = gateway.hurry.cancelled() => Err(Refusal::Unavailable { reason: "it is shutting down" }),
+    }
 }
 
 /// What to tell the client when the upstream gave no answer.

@@ -11,6 +11,7 @@ use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{drain::Left, limits::{self, Limits}, places::Places, refusal::Refusal, settings, telemetry::Metrics};
 
@@ -27,6 +28,8 @@ pub(crate) struct Gateway {
     pub(crate) open: Arc<Semaphore>,
     /// Set once no new work is taken.
     pub(crate) draining: AtomicBool,
+    /// Cancelled when the time to finish is over: what is open settles on what it knows.
+    pub(crate) hurry: CancellationToken,
 }
 
 /// What one data-plane thread has of its own.

@@ -19,7 +19,7 @@ use tokio::{
     runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -43,6 +43,8 @@ const OPENAI: &str = "https://api.openai.com/v1";
 const CHAT_SUFFIX: &str = "/chat/completions";
 /// How long the last charges get to become durable after the last connection is gone.
 const LEDGER_DRAIN: Duration = Duration::from_secs(10);
+/// How much longer than their exchanges workers may take to end.
+const LAST_WORKERS: Duration = Duration::from_secs(5);
 /// Threads for Postgres, the admin address and tokenizers.
 const CONTROL_THREADS: usize = 2;
 
@@ -89,6 +91,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         control: Handle::current(),
         open: Arc::new(Semaphore::new(settings.exchange.open_exchanges_max.get())),
         draining: AtomicBool::new(false),
+        hurry: CancellationToken::new(),
     });
     tokio::task::spawn_blocking(meter::warm_tokenizer);
 
@@ -245,10 +248,14 @@ async fn wait_for_signal() -> Result<(), Fatal> {
 async fn drain(gateway: &Gateway, listening: Listening, shutdown: &CancellationToken, listen: &settings::Listen) -> Result<(), Fatal> {
     gateway.draining.store(true, Ordering::Relaxed);
     shutdown.cancel();
-    // Clients' exchanges get one grace period, those whose client has left during it a second.
-    let patience = Duration::from_secs(listen.shutdown_seconds).saturating_mul(2) + Duration::from_secs(5);
+    let grace = Duration::from_secs(listen.shutdown_seconds);
+    let hurry = gateway.hurry.clone();
+    tokio::spawn(async move {
+        sleep(grace).await;
+        hurry.cancel();
+    });
     let mut cut = 0_usize;
-    let ended = timeout(patience, async {
+    let ended = timeout(grace + LAST_WORKERS, async {
         for worker in listening.workers {
             if let Ok(Ok(drained)) = worker.await {
                 cut = cut.saturating_add(drained.cut);

@@ -39,7 +39,7 @@ pub(crate) fn open(settings: &settings::Database, runtime: &Runtime) -> Result<D
         return Ok(Database { config, cluster: None });
     }
     let dir = settings.data_dir.clone().unwrap_or_else(default_dir);
-    let cluster = Cluster::start(&cluster::Options { dir, binaries: None, throwaway: false })?;
+    let cluster = Cluster::start(&cluster::Options { dir, binaries: None, throwaway: false, detached: false })?;
     runtime.block_on(cluster.create_database(DATABASE))?;
     Ok(Database { config: cluster.config(DATABASE), cluster: Some(cluster) })
 }
@@ -48,19 +48,24 @@ pub(crate) fn open(settings: &settings::Database, runtime: &Runtime) -> Result<D
 fn external(settings: &settings::Database) -> Result<Option<Config>, Fatal> {
     let expose = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
     let config = match (&settings.database_url, &settings.database_address, &settings.database_name) {
-        (Some(url), _, _) => Config::from_url(url.expose())?,
+        (Some(url), _, _) => Config::from_url(url.expose()).map_err(|error| unusable("DATABASE_URL", &error))?,
         (None, Some(address), Some(name)) => Config::from_parts(&ledger::Parts {
             username: settings.database_username.clone().unwrap_or_else(|| "postgres".to_owned()),
             password: expose(&settings.database_password),
             address: address.clone(),
             name: name.clone(),
-        })?,
+        })
+        .map_err(|error| unusable("DATABASE_ADDRESS", &error))?,
         _ => return Ok(None),
     };
     Ok(Some(match &settings.database_direct_url {
-        Some(url) => config.with_listen_url(url.expose())?,
+        Some(url) => config.with_listen_url(url.expose()).map_err(|error| unusable("DATABASE_DIRECT_URL", &error))?,
         None => config,
     }))
+}
+
+fn unusable(setting: &str, error: &ledger::LedgerError) -> Fatal {
+    Fatal::because(Code::Config, &format!("{setting} cannot be used"), error)
 }
 
 fn default_dir() -> PathBuf {
@@ -106,7 +111,9 @@ pub(crate) async fn first_start(config: &Config) -> Result<Option<FirstStart>, F
         return Ok(None);
     }
     let prices = import_shipped(&mut admin).await?.set;
-    admin.set_price(&sandbox_price()).await?;
+    for pattern in [sandbox::MODEL.to_owned(), format!("{}-*", sandbox::MODEL)] {
+        admin.set_price(&sandbox_price(&pattern)).await?;
+    }
     if !admin.accounts().await?.iter().any(|account| account.name == FIRST_ACCOUNT) {
         admin.create_account(FIRST_ACCOUNT, Some(Amount::ZERO)).await?;
         admin.top_up(FIRST_ACCOUNT, FIRST_CREDIT, "first start").await?;
@@ -115,12 +122,12 @@ pub(crate) async fn first_start(config: &Config) -> Result<Option<FirstStart>, F
     Ok(Some(FirstStart { token: issued.token, prices }))
 }
 
-/// What the sandbox model costs: small figures, so that charges and balances can be watched.
-fn sandbox_price() -> NewPrice {
+/// What the sandbox model costs, under its own name and with a directive behind it: small figures, so that charges and balances can be watched.
+fn sandbox_price(pattern: &str) -> NewPrice {
     let rates = Rates { in_text: Some(150_000_000), out_text: Some(600_000_000), ..Rates::default() };
     let price = Price {
         id: PriceId(0),
-        pattern: Pattern::new(sandbox::MODEL),
+        pattern: Pattern::new(pattern),
         tier: Tier::new("default"),
         min_context: 0,
         context_inclusive: false,
@@ -128,7 +135,7 @@ fn sandbox_price() -> NewPrice {
         valid_to_ms: None,
         rates,
         context_window: Some(128_000),
-        output_max: Some(16_384),
+        output_max: Some(sandbox::OUTPUT_TOKENS_MAX),
     };
     NewPrice { price, disconnect: ledger::Disconnect::default(), source: Some("the built-in sandbox model".to_owned()) }
 }

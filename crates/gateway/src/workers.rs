@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use proxy::{Abort, Doors, Drained, Handler, Pool, PoolLimits, server::listener};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,9 @@ use crate::{
     exchange::{ReplyBody, exchange},
     gateway::{Gateway, Worker},
 };
+
+/// How long exchanges that were told to hurry get to settle.
+const LAST_SETTLEMENTS: Duration = Duration::from_secs(3);
 
 /// What every worker is made of.
 #[derive(Clone)]
@@ -71,11 +74,15 @@ pub(crate) fn start(number: usize, listener: TcpListener, gateway: Arc<Gateway>,
 async fn work(listener: TcpListener, gateway: Arc<Gateway>, equipment: Equipment) -> io::Result<Drained> {
     let (leave, left) = mpsc::channel(equipment.drain_places);
     let drains = tokio::spawn(drain::run(Arc::clone(&gateway), left));
+    let hurry = gateway.hurry.clone();
     let worker = Worker { gateway, pool: Pool::new(equipment.tls, equipment.pool_limits), leave };
     let drained = equipment.doors.serve(listener, Front(worker), equipment.shutdown, equipment.grace).await?;
     // Exchanges whose client has left go on without it; the last of them lets the drain end.
-    if timeout(equipment.grace, drains).await.is_err() {
-        tracing::warn!("shutdown.cut: some exchanges without a client did not end in time; their holds stay");
+    tokio::select! {
+        _ = drains => {}
+        () = async { hurry.cancelled().await; sleep(LAST_SETTLEMENTS).await } => {
+            tracing::warn!("shutdown.cut: some exchanges did not settle in time; their holds stay");
+        }
     }
     Ok(drained)
 }

@@ -62,7 +62,7 @@ fn rows(prices: Vec<Price>, source: &str) -> Vec<NewPrice> {
     prices.into_iter().map(|price| NewPrice { price, disconnect: ledger::Disconnect::default(), source: Some(source.to_owned()) }).collect()
 }
 
-async fn set(set: SetPrice, admin: &Admin) -> Result<(), Fatal> {
+async fn set(set: SetPrice, admin: &mut Admin) -> Result<(), Fatal> {
     let rate = |amount: tariff::Amount| amount.nano();
     let price = Price {
         id: PriceId(0),
@@ -87,7 +87,7 @@ async fn set(set: SetPrice, admin: &Admin) -> Result<(), Fatal> {
     Ok(())
 }
 
-async fn list(prefix: &str, admin: &Admin) -> Result<(), Fatal> {
+async fn list(prefix: &str, admin: &mut Admin) -> Result<(), Fatal> {
     let now_ms = now_ms();
     let catalog = admin.catalog().await?;
     let mut table = Table::new(&["model", "tier", "above", "input", "cached", "cache write", "output", "window", "output max"], &[2, 3, 4, 5, 6, 7, 8]);

@@ -34,7 +34,7 @@ async fn issue(issue: Issue, admin: &Admin) -> Result<(), Fatal> {
             account: issue.account,
             label: issue.label,
             budget: issue.budget,
-            expires_at_ms: issue.expires,
+            expires_at_ms: issue.expires.map(jiff::Timestamp::as_millisecond),
             models: issue.models,
             endpoints: issue.endpoints,
             addresses: issue.addresses,

@@ -1,5 +1,6 @@
 //! `turnpike usage`
 
+use jiff::Timestamp;
 use ledger::admin::{self, Admin};
 use tariff::Amount;
 
@@ -18,7 +19,7 @@ pub(super) async fn run(command: &Usage, admin: &Admin) -> Result<(), Fatal> {
         UsageBy::Model => (admin::UsageBy::Model, "model"),
         UsageBy::Token => (admin::UsageBy::Token, "token"),
     };
-    let since_ms = command.since.unwrap_or_else(|| now_ms().saturating_sub(SINCE_DEFAULT_MS));
+    let since_ms = command.since.map_or_else(|| now_ms().saturating_sub(SINCE_DEFAULT_MS), Timestamp::as_millisecond);
     let rows = admin.usage(by, since_ms, command.account.as_deref()).await?;
     let mut table = Table::new(&[head, "exchanges", "input", "cached", "output", "usd", "of it estimated"], &[1, 2, 3, 4, 5, 6]);
     for row in &rows {

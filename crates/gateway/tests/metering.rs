@@ -1,0 +1,340 @@
+//! Charged once, never lost; honest marks; nothing is finished before the charge.
+
+use std::io::Write as _;
+
+use testkit::{
+    body::Held,
+    raw::{Ending, Wire, patiently},
+    upstream::{self, Upstream, json, sse, sse_event, sse_head},
+};
+use tokio_postgres::Row;
+
+use crate::support::{Bank, Turnpike, eventually, post};
+
+const CHAT: &str = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}"#;
+const STREAM: &str = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Hello"}]}"#;
+const STREAM_WITHOUT_USAGE: &str = r#"{"model":"gpt-3.5-turbo","stream":true,"messages":[{"role":"user","content":"Hello there, how are you today?"}]}"#;
+
+/// 53 input tokens at 2.5 USD and 15 output tokens at 10 USD per million: 282,500 nano-USD (the first worked example).
+const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","model":"gpt-4o-2024-08-06","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":53,"completion_tokens":15,"total_tokens":68}}"#;
+
+const DELTA: &str = r#"{"id":"chatcmpl-1","model":"gpt-4o-2024-08-06","choices":[{"index":0,"delta":{"content":"Hi there"}}],"usage":null}"#;
+const USAGE: &str = r#"{"id":"chatcmpl-1","model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":53,"completion_tokens":15,"total_tokens":68}}"#;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn figures(charge: &Row) -> (i64, &str, &str) {
+    (charge.get("amount"), charge.get("mark"), charge.get("ending"))
+}
+
+#[tokio::test]
+async fn a_json_answer_is_charged_what_it_reports() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(json(ANSWER)).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let (head, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, CHAT).await;
+    assert_eq!((head.status(), String::from_utf8(body).unwrap().as_str()), (200, ANSWER));
+
+    // The client has its last byte: the charge must stand now, without waiting.
+    let charge = bank.sql.query_one("select *, id::text as exchange, usage_raw::text as raw from turnpike.charge", &[]).await.unwrap();
+    assert_eq!(figures(&charge), (282_500, "measured", "complete"));
+    assert_eq!(charge.get::<_, &str>("exchange"), head.header("x-turnpike-exchange").unwrap());
+    assert_eq!((charge.get::<_, i64>("in_text"), charge.get::<_, i64>("out_text")), (53, 15));
+    assert_eq!(charge.get::<_, &str>("model_requested"), "gpt-4o");
+    assert_eq!(charge.get::<_, Option<&str>>("model_answered"), Some("gpt-4o-2024-08-06"));
+    assert!(charge.get::<_, &str>("raw").contains("\"total_tokens\": 68"));
+    assert_eq!(bank.one::<i64>("select balance from turnpike.account").await, 20_000_000_000 - 282_500);
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn a_stream_is_charged_by_its_usage_frame() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(sse(&[DELTA, USAGE, "[DONE]"])).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let (head, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, STREAM).await;
+    assert_eq!(head.status(), 200);
+    assert_eq!(String::from_utf8(body).unwrap(), format!("data: {DELTA}\n\ndata: {USAGE}\n\ndata: [DONE]\n\n"));
+    assert_eq!(figures(&bank.charge().await), (282_500, "measured", "complete"));
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn nothing_of_the_tail_passes_while_the_charge_is_not_durable() {
+    let bank = Bank::open().await;
+    let go_on = Held::default();
+    let gate = go_on.clone();
+    let upstream = Upstream::scripted(move |mut wire| {
+        let gate = gate.clone();
+        async move {
+            wire.read_message().await;
+            wire.send([sse_head(), sse_event(DELTA)].concat()).await;
+            gate.released().await;
+            wire.send([sse_event(USAGE), sse_event("[DONE]"), upstream::LAST_CHUNK.to_vec()].concat()).await;
+            wire.has_more().await;
+        }
+    })
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let mut wire = Wire::connect(turnpike.clients).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+    wire.read_until(format!("data: {DELTA}\n\n")).await;
+
+    // The hold is taken. Lock the account, let the upstream finish: the settlement now waits for this lock.
+    let mut other = bank.db.client().await;
+    let lock = other.transaction().await.unwrap();
+    lock.execute("select from turnpike.account for update", &[]).await.unwrap();
+    go_on.release();
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("the settlement waits", async || (bank.one::<i64>(waiting).await > 0).then_some(())).await;
+    assert!(!wire.received().text().contains("[DONE]"), "the tail has passed before the charge");
+    assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge").await, 0);
+
+    lock.rollback().await.unwrap();
+    wire.read_until("data: [DONE]\n\n").await;
+    assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge").await, 1);
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_at_the_first_frame_pays_as_much_as_one_that_stays() {
+    let bank = Bank::open().await;
+    let left = Held::default();
+    let gone = left.clone();
+    let upstream = Upstream::scripted(move |mut wire| {
+        let gone = gone.clone();
+        async move {
+            wire.read_message().await;
+            wire.send([sse_head(), sse_event(DELTA)].concat()).await;
+            gone.released().await;
+            wire.send([sse_event(USAGE), sse_event("[DONE]"), upstream::LAST_CHUNK.to_vec()].concat()).await;
+            wire.has_more().await;
+        }
+    })
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let mut wire = Wire::connect(turnpike.clients).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+    wire.read_until(format!("data: {DELTA}\n\n")).await;
+    wire.reset();
+    left.release();
+    assert_eq!(figures(&bank.charge().await), (282_500, "measured", "abandoned"));
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_pays_for_it() {
+    let bank = Bank::open().await;
+    let (asked, left) = (Held::default(), Held::default());
+    let (has_request, gone) = (asked.clone(), left.clone());
+    let upstream = Upstream::scripted(move |mut wire| {
+        let (has_request, gone) = (has_request.clone(), gone.clone());
+        async move {
+            wire.read_message().await;
+            has_request.release();
+            gone.released().await;
+            wire.send(json(ANSWER)).await;
+            wire.has_more().await;
+        }
+    })
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let mut wire = Wire::connect(turnpike.clients).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, CHAT)).await;
+    asked.released().await;
+    wire.reset();
+    left.release();
+    assert_eq!(figures(&bank.charge().await), (282_500, "measured", "abandoned"));
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn disconnect_void_charges_nothing_and_estimate_an_estimate() {
+    for (policy, charges) in [("void", 0), ("estimate", 1)] {
+        let bank = Bank::open().await;
+        let upstream = Upstream::scripted(|mut wire| async move {
+            wire.read_message().await;
+            wire.send([sse_head(), sse_event(DELTA)].concat()).await;
+            wire.has_more().await;
+        })
+        .await;
+        let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("DISCONNECT", policy)]);
+        let mut wire = Wire::connect(turnpike.clients).await;
+        wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+        wire.read_until(format!("data: {DELTA}\n\n")).await;
+        wire.reset();
+        bank.audited().await;
+        assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge").await, charges, "{policy}");
+        assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge where mark = 'estimated' and ending = 'abandoned'").await, charges, "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_usage_is_estimated_and_marked() {
+    let bank = Bank::open().await;
+    let delta = r#"{"id":"c","model":"gpt-3.5-turbo-0125","choices":[{"index":0,"delta":{"content":"I am fine, thank you."}}]}"#;
+    let upstream = Upstream::answering(sse(&[delta, "[DONE]"])).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let (head, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, STREAM_WITHOUT_USAGE).await;
+    assert_eq!(head.status(), 200);
+    assert_eq!(String::from_utf8(body).unwrap(), format!("data: {delta}\n\ndata: [DONE]\n\n"));
+    // The bytes upstream are the client's: nothing was injected.
+    assert!(upstream.received_text().ends_with(STREAM_WITHOUT_USAGE));
+    let charge = bank.charge().await;
+    let (amount, mark, _) = figures(&charge);
+    assert_eq!(mark, "estimated");
+    assert_eq!(bank.one::<Option<String>>("select usage_raw::text from turnpike.charge").await, None);
+    // 8 tokens of text and some for the message's frame; 7 or 8 of answer.
+    let (input, output) = (charge.get::<_, i64>("in_text"), charge.get::<_, i64>("out_text"));
+    assert!((8..=20).contains(&input) && (6..=9).contains(&output), "{input} {output}");
+    assert_eq!(amount, input * 500 + output * 1_500);
+    assert_eq!(bank.one::<i64>("select count(*) from turnpike.estimates").await, 1);
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn inject_asks_for_usage_and_hides_the_extra_frame() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(sse(&[DELTA, USAGE, "[DONE]"])).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("STREAM_USAGE", "inject")]);
+    let (_, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, STREAM_WITHOUT_USAGE).await;
+    assert_eq!(String::from_utf8(body).unwrap(), format!("data: {DELTA}\n\ndata: [DONE]\n\n"));
+    let sent = upstream.received_text();
+    let injected = STREAM_WITHOUT_USAGE.replace("]}", r#"],"stream_options":{"include_usage":true}}"#);
+    assert!(sent.ends_with(&injected), "{sent}");
+    assert!(sent.contains(&format!("Content-Length: {}\r\n", injected.len())), "{sent}");
+    assert_eq!(bank.charge().await.get::<_, &str>("mark"), "measured");
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn require_refuses_a_stream_that_does_not_ask_for_usage() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(sse(&[DELTA, USAGE, "[DONE]"])).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("STREAM_USAGE", "require")]);
+    let token = bank.token("").await;
+    let (head, body) = turnpike.post("/v1/chat/completions", &token, STREAM_WITHOUT_USAGE).await;
+    assert_eq!((head.status(), head.header("x-turnpike-refusal")), (400, Some("usage_required")));
+    assert!(String::from_utf8(body).unwrap().contains("include_usage"));
+    assert_eq!(upstream.connections(), 0);
+    let (head, _) = turnpike.post("/v1/chat/completions", &token, STREAM).await;
+    assert_eq!(head.status(), 200);
+}
+
+#[tokio::test]
+async fn an_upstream_error_passes_untouched_and_costs_nothing() {
+    let bank = Bank::open().await;
+    let error = r#"{"error":{"message":"Too long.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
+    let upstream = Upstream::answering(upstream::answer("400 Bad Request", &[("Content-Type", "application/json"), ("x-request-id", "req_1")], error)).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let (head, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, CHAT).await;
+    assert_eq!((head.status(), head.header("x-request-id"), head.header("x-turnpike-refusal")), (400, Some("req_1"), None));
+    assert_eq!(String::from_utf8(body).unwrap(), error);
+    bank.audited().await;
+    assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge").await, 0);
+}
+
+#[tokio::test]
+async fn a_broken_answer_is_estimated_and_looks_broken() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::scripted(|mut wire| async move {
+        wire.read_message().await;
+        wire.send([sse_head(), sse_event(DELTA)].concat()).await;
+        wire.reset();
+    })
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let mut wire = Wire::connect(turnpike.clients).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+    let (received, _) = patiently("the end", wire.read_to_end()).await;
+    assert!(!received.ends_with(upstream::LAST_CHUNK), "a truncated stream must look truncated");
+    let charge = bank.charge().await;
+    assert_eq!((charge.get::<_, &str>("mark"), charge.get::<_, &str>("ending")), ("estimated", "failed"));
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn a_claim_above_the_bound_is_charged_at_the_bound() {
+    let bank = Bank::open().await;
+    let absurd = ANSWER.replace("\"prompt_tokens\":53,\"completion_tokens\":15,\"total_tokens\":68", "\"prompt_tokens\":1000000000,\"completion_tokens\":15,\"total_tokens\":1000000015");
+    let upstream = Upstream::answering(json(&absurd)).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let body = CHAT.replace("\"messages\"", "\"max_tokens\":100,\"messages\"");
+    let (head, _) = turnpike.post("/v1/chat/completions", &bank.token("").await, &body).await;
+    assert_eq!(head.status(), 200);
+    let charge = bank.charge().await;
+    assert_eq!(charge.get::<_, &str>("mark"), "bounded");
+    assert_eq!(charge.get::<_, i64>("amount"), body.len() as i64 * 2_500 + 100 * 10_000);
+    assert_eq!(charge.get::<_, i64>("in_text"), 1_000_000_000, "what the provider claimed is kept");
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn embeddings_and_responses_are_charged() {
+    let bank = Bank::open().await;
+    let embedding = r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.1]}],"model":"text-embedding-3-small","usage":{"prompt_tokens":1,"total_tokens":1}}"#;
+    let upstream = Upstream::answering(json(embedding)).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let (head, _) = turnpike.post("/v1/embeddings", &bank.token("").await, r#"{"model":"text-embedding-3-small","input":"a"}"#).await;
+    assert_eq!(head.status(), 200);
+    assert_eq!(bank.charge().await.get::<_, i64>("amount"), 20);
+
+    let bank = Bank::open().await;
+    let completed = r#"{"type":"response.completed","response":{"id":"resp_1","model":"gpt-4o-2024-08-06","status":"completed","usage":{"input_tokens":53,"input_tokens_details":{"cached_tokens":13},"output_tokens":15,"output_tokens_details":{"reasoning_tokens":5},"total_tokens":68}}}"#;
+    let stream = [sse_head(), upstream::chunk(format!("event: response.completed\ndata: {completed}\n\n")), upstream::LAST_CHUNK.to_vec()].concat();
+    let upstream = Upstream::answering(stream).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let (head, _) = turnpike.post("/v1/responses", &bank.token("").await, r#"{"model":"gpt-4o","stream":true,"input":"Hello"}"#).await;
+    assert_eq!(head.status(), 200);
+    let charge = bank.charge().await;
+    assert_eq!(charge.get::<_, i64>("amount"), 40 * 2_500 + 13 * 1_250 + 15 * 10_000);
+    assert_eq!((charge.get::<_, i64>("out_reasoning"), charge.get::<_, Option<&str>>("response_id")), (5, Some("resp_1")));
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_metered_and_passes_as_it_is() {
+    let bank = Bank::open().await;
+    let body = gzip(ANSWER.as_bytes());
+    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    answer.extend(&body);
+    let upstream = Upstream::answering(answer).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let (head, received) = turnpike.post("/v1/chat/completions", &bank.token("").await, CHAT).await;
+    assert_eq!((head.header("content-encoding"), received), (Some("gzip"), body));
+    assert_eq!(figures(&bank.charge().await), (282_500, "measured", "complete"));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_aborted_by_us_ends_in_no_clean_close() {
+    // A gateway that cannot make the charge durable must not let the answer look finished. Here Postgres refuses the
+    // settlement for good: the price row the charge names has been deleted by force.
+    let bank = Bank::open().await;
+    let go_on = Held::default();
+    let gate = go_on.clone();
+    let upstream = Upstream::scripted(move |mut wire| {
+        let gate = gate.clone();
+        async move {
+            wire.read_message().await;
+            wire.send([sse_head(), sse_event(DELTA)].concat()).await;
+            gate.released().await;
+            wire.send([sse_event(USAGE), sse_event("[DONE]"), upstream::LAST_CHUNK.to_vec()].concat()).await;
+            wire.has_more().await;
+        }
+    })
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let mut wire = Wire::connect(turnpike.clients).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+    wire.read_until(format!("data: {DELTA}\n\n")).await;
+    bank.sql.batch_execute("set session_replication_role = replica; delete from turnpike.price where pattern = 'gpt-4o'").await.unwrap();
+    go_on.release();
+    let (received, ending) = patiently("the end", wire.read_to_end()).await;
+    assert!(!String::from_utf8_lossy(&received).contains("[DONE]"), "the tail passed without a charge");
+    assert!(!received.ends_with(upstream::LAST_CHUNK) || ending == Ending::Reset);
+    assert_eq!(bank.one::<i64>("select count(*) from turnpike.hold").await, 1, "the hold stays");
+}

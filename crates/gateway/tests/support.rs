@@ -1,0 +1,221 @@
+//! A running gateway, its database, and what tests ask of them.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use testkit::{
+    postgres::TestDb,
+    raw::{Head, Wire, patiently},
+};
+use tokio_postgres::{Client, Row};
+
+/// How long to wait for what happens in the background. Not a pause: no test waits this long unless it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A gateway process on a database of its own.
+pub(crate) struct Turnpike {
+    child: Child,
+    /// Where clients connect.
+    pub(crate) clients: SocketAddr,
+    /// Where operators connect.
+    pub(crate) admin: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Turnpike {
+    /// Starts the program on `db` with `OPENAI_URL` set to `upstream` (plus `/v1`) and more settings.
+    pub(crate) fn start(db: &TestDb, upstream: &str, settings: &[(&str, &str)]) -> Self {
+        let url = format!("{upstream}/v1");
+        let mut all = vec![("DATABASE_URL", db.url()), ("OPENAI_URL", url), ("OPENAI_API_KEY", "sk-upstream-canary".to_owned())];
+        all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        Self::start_with(&all)
+    }
+
+    /// Starts the program with these settings and no others.
+    pub(crate) fn start_with(settings: &[(&str, String)]) -> Self {
+        let mut child = command(settings).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        keep(stderr, Arc::clone(&log));
+        let lines = keep(stdout, Arc::clone(&log));
+        let address = |what: &str| {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let found = lines.lock().unwrap().iter().find_map(|line| address_in(line.trim().strip_prefix(what)?));
+                match found {
+                    Some(address) => return address,
+                    None if Instant::now() > deadline => panic!("the program did not say where its {what} are:\n{}", log.lock().unwrap()),
+                    None => thread::yield_now(),
+                }
+            }
+        };
+        let (clients, admin) = (address("clients"), address("admin"));
+        Self { child, clients, admin, log }
+    }
+
+    /// Everything it has printed and logged.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success(), "the program is still there");
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        eventually("the program ends", async || self.child.try_wait().expect("it is our child")).await
+    }
+
+    /// Sends one request on a connection of its own and reads the whole answer.
+    pub(crate) async fn call(&self, request: impl AsRef<[u8]>) -> (Head, Vec<u8>) {
+        let mut wire = Wire::connect(self.clients).await;
+        wire.send(request).await;
+        patiently("an answer", wire.read_message()).await
+    }
+
+    /// Posts JSON to a path with this token.
+    pub(crate) async fn post(&self, path: &str, token: &str, body: &str) -> (Head, Vec<u8>) {
+        self.call(post(path, token, body)).await
+    }
+
+    /// Reads a page of the admin address.
+    pub(crate) async fn admin(&self, path: &str) -> (Head, String) {
+        let mut wire = Wire::connect(self.admin).await;
+        wire.send(format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n")).await;
+        let (head, body) = patiently("an answer", wire.read_message()).await;
+        (head, String::from_utf8(body).unwrap())
+    }
+}
+
+impl Drop for Turnpike {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the program said ---\n{}", self.log());
+        }
+    }
+}
+
+/// The program with these settings and no others, on free ports.
+pub(crate) fn command(settings: &[(&str, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+    command.env_clear().stdin(Stdio::null());
+    for name in ["PATH", "HOME"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.envs([("BIND_ADDRESS", "127.0.0.1"), ("PORT", "0"), ("ADMIN_ADDRESS", "127.0.0.1:0"), ("WORKERS", "2")]);
+    command.envs(settings.iter().map(|(name, value)| (*name, value.as_str())));
+    command
+}
+
+/// Keeps every line, so that the pipe never fills.
+fn keep(reader: impl std::io::BufRead + Send + 'static, log: Arc<Mutex<String>>) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&lines);
+    thread::spawn(move || {
+        for line in reader.lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+            kept.lock().unwrap().push(line);
+        }
+    });
+    lines
+}
+
+/// `http://127.0.0.1:1234/…` somewhere in a line.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    line.split("://").nth(1)?.split('/').next()?.parse().ok()
+}
+
+/// A POST with a JSON body, on a connection that stays open.
+pub(crate) fn post(path: &str, token: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: gateway.example\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// After [`PATIENCE`].
+pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "did not happen: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A database with prices, an account and a token.
+pub(crate) struct Bank {
+    pub(crate) db: TestDb,
+    pub(crate) sql: Client,
+}
+
+impl Bank {
+    /// Account `alice` with 20 USD; `gpt-4o` and `gpt-4o-mini` at their list prices.
+    pub(crate) async fn open() -> Self {
+        let db = TestDb::new().await;
+        let sql = db.client().await;
+        sql.batch_execute(
+            "select turnpike.create_account('alice');
+             select turnpike.top_up('alice', 20, 'test');
+             select turnpike.set_price('gpt-4o', input => 2.50, cached_input => 1.25, output => 10.00, context_window => 128000, output_max => 16384);
+             select turnpike.set_price('gpt-4o-mini', input => 0.15, cached_input => 0.075, output => 0.60, context_window => 128000, output_max => 16384);
+             select turnpike.set_price('gpt-3.5-turbo', input => 0.50, output => 1.50, context_window => 16385, output_max => 4096);
+             select turnpike.set_price('text-embedding-3-small', input => 0.02, output => 0, context_window => 8191);",
+        )
+        .await
+        .unwrap();
+        Self { db, sql }
+    }
+
+    /// A token of `alice`, with more arguments to `issue_token` (`, budget_usd => 1`).
+    pub(crate) async fn token(&self, more: &str) -> String {
+        let statement = format!("select token from turnpike.issue_token(account => 'alice'{more})");
+        self.sql.query_one(&statement, &[]).await.unwrap().get(0)
+    }
+
+    /// One value of one row.
+    pub(crate) async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(&self, statement: &str) -> T {
+        self.sql.query_one(statement, &[]).await.unwrap_or_else(|error| panic!("{statement}: {error:?}")).get(0)
+    }
+
+    /// Waits for the only charge.
+    pub(crate) async fn charge(&self) -> Row {
+        let mut rows = eventually("a charge", async || {
+            let rows = self.sql.query("select * from turnpike.charge", &[]).await.unwrap();
+            (!rows.is_empty()).then_some(rows)
+        })
+        .await;
+        assert_eq!(rows.len(), 1, "one charge");
+        rows.remove(0)
+    }
+
+    /// Waits until nothing is held, then checks the books.
+    pub(crate) async fn audited(&self) {
+        eventually("every hold ends", async || (self.one::<i64>("select count(*) from turnpike.hold").await == 0).then_some(())).await;
+        let rows = self.sql.query("select audit::text from turnpike.audit", &[]).await.unwrap();
+        let complaints: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        assert!(complaints.is_empty(), "{complaints:?}");
+    }
+}
