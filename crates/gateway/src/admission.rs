@@ -19,14 +19,23 @@ const CREDENTIAL_BYTES_MAX: usize = 512;
 ///
 /// # Errors
 /// 401 for no, an unknown, expired or revoked token; 403 for an address; 503 while Postgres is away.
-pub(crate) async fn authenticate(gateway: &Gateway, headers: &HeaderMap, peer: IpAddr, now_ms: i64) -> Result<Arc<AccessToken>, Refusal> {
+pub(crate) async fn authenticate(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    peer: IpAddr,
+    now_ms: i64,
+) -> Result<Arc<AccessToken>, Refusal> {
     let credential = credential(headers)?;
     let digest: [u8; 32] = Sha256::digest(credential).into();
     let token = gateway.ledger.access_token(digest).await.map_err(|error| {
         tracing::warn!(%error, "token.lookup_failed");
-        Refusal::Unavailable { reason: "its database does not answer" }
+        Refusal::Unavailable {
+            reason: "its database does not answer",
+        }
     })?;
-    let token = token.filter(|token| token.is_valid(now_ms)).ok_or(Refusal::BadToken)?;
+    let token = token
+        .filter(|token| token.is_valid(now_ms))
+        .ok_or(Refusal::BadToken)?;
     if !token.allows_address(peer) {
         return Err(Refusal::AddressNotAllowed);
     }
@@ -66,35 +75,57 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
 /// # Errors
 /// 400 for a content type that is not JSON, or any content coding.
 pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Refusal> {
-    let invalid = |message: &str, code| Err(Refusal::InvalidBody { message: message.into(), param: None, code });
+    let invalid = |message: &str, code| {
+        Err(Refusal::InvalidBody {
+            message: message.into(),
+            param: None,
+            code,
+        })
+    };
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let is_json = match (types.next().map(|value| value.as_bytes()), types.next()) {
         (None, _) => true,
         (Some(value), None) => {
-            let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+            let essence = value
+                .split(|byte| *byte == b';')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii();
             essence.eq_ignore_ascii_case(b"application/json") && !contains_other_charset(value)
         }
         (Some(_), Some(_)) => false,
     };
     if !is_json {
-        return invalid("This endpoint takes a JSON body: send it with Content-Type: application/json, in UTF-8.", "unsupported_content_type");
+        return invalid(
+            "This endpoint takes a JSON body: send it with Content-Type: application/json, in UTF-8.",
+            "unsupported_content_type",
+        );
     }
-    let is_plain = headers.get_all(header::CONTENT_ENCODING).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let is_plain = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
     if !is_plain {
-        return invalid("The body has a content-encoding, which this gateway does not open: send it without.", "unsupported_content_encoding");
+        return invalid(
+            "The body has a content-encoding, which this gateway does not open: send it without.",
+            "unsupported_content_encoding",
+        );
     }
     Ok(())
 }
 
 /// Whether a content type names a charset that is not UTF-8.
 fn contains_other_charset(content_type: &[u8]) -> bool {
-    content_type.split(|byte| *byte == b';').skip(1).any(|parameter| {
-        let parameter = parameter.trim_ascii().to_ascii_lowercase();
-        match parameter.strip_prefix(b"charset=") {
-            Some(charset) => !matches!(charset.trim_ascii(), b"utf-8" | b"\"utf-8\"" | b"utf8"),
-            None => false,
-        }
-    })
+    content_type
+        .split(|byte| *byte == b';')
+        .skip(1)
+        .any(|parameter| {
+            let parameter = parameter.trim_ascii().to_ascii_lowercase();
+            match parameter.strip_prefix(b"charset=") {
+                Some(charset) => !matches!(charset.trim_ascii(), b"utf-8" | b"\"utf-8\"" | b"utf8"),
+                None => false,
+            }
+        })
 }
 
 /// The model a body must name.
@@ -102,20 +133,42 @@ fn contains_other_charset(content_type: &[u8]) -> bool {
 /// # Errors
 /// 400 when it names none, or leaves the choice to the upstream; 404 when the token may not use it.
 pub(crate) fn model(token: &AccessToken, facts: &RequestFacts) -> Result<String, Refusal> {
-    let invalid = |message: &str, param: &str, code| Refusal::InvalidBody { message: message.into(), param: Some(param.into()), code };
-    let Some(model) = facts.model.clone() else { return Err(missing_model()) };
+    let invalid = |message: &str, param: &str, code| Refusal::InvalidBody {
+        message: message.into(),
+        param: Some(param.into()),
+        code,
+    };
+    let Some(model) = facts.model.clone() else {
+        return Err(missing_model());
+    };
     if facts.may_reroute {
-        return Err(invalid("'models', 'route' and 'preset' leave the choice of the model to the provider; name one 'model'.", "models", "unsupported_parameter"));
+        return Err(invalid(
+            "'models', 'route' and 'preset' leave the choice of the model to the provider; name one 'model'.",
+            "models",
+            "unsupported_parameter",
+        ));
     }
     if facts.background {
-        return Err(invalid("Background responses are not offered by this gateway: their usage comes later, where nobody would charge it. Send background: false.", "background", "unsupported_parameter"));
+        return Err(invalid(
+            "Background responses are not offered by this gateway: their usage comes later, where nobody would charge it. Send background: false.",
+            "background",
+            "unsupported_parameter",
+        ));
     }
-    if token.allows_model(&model) { Ok(model) } else { Err(Refusal::ModelNotFound { model }) }
+    if token.allows_model(&model) {
+        Ok(model)
+    } else {
+        Err(Refusal::ModelNotFound { model })
+    }
 }
 
 /// 400 for a body that names no model.
 pub(crate) fn missing_model() -> Refusal {
-    Refusal::InvalidBody { message: "You must provide a model parameter.".into(), param: Some("model".into()), code: "missing_model" }
+    Refusal::InvalidBody {
+        message: "You must provide a model parameter.".into(),
+        param: Some("model".into()),
+        code: "missing_model",
+    }
 }
 
 /// 400 for a stream that does not ask for usage, where `STREAM_USAGE=require`.
@@ -132,14 +185,27 @@ pub(crate) fn usage_required() -> Refusal {
 /// # Errors
 /// 404 when nothing does.
 pub(crate) fn quote(catalog: &Catalog, model: &str, started_at_ms: i64) -> Result<Quote, Refusal> {
-    catalog.book().quote(model, started_at_ms).ok_or_else(|| Refusal::ModelNotFound { model: model.to_owned() })
+    catalog
+        .book()
+        .quote(model, started_at_ms)
+        .ok_or_else(|| Refusal::ModelNotFound {
+            model: model.to_owned(),
+        })
 }
 
 /// Holds the most the request can cost.
 ///
 /// # Errors
 /// 429 when balance or budget does not cover it, 400 when it has no bound, 503 when nothing can be held.
-pub(crate) async fn hold(gateway: &Gateway, token: &AccessToken, exchange: Uuid, api: Api, model: &str, facts: &RequestFacts, quote: &Quote) -> Result<Hold, Refusal> {
+pub(crate) async fn hold(
+    gateway: &Gateway,
+    token: &AccessToken,
+    exchange: Uuid,
+    api: Api,
+    model: &str,
+    facts: &RequestFacts,
+    quote: &Quote,
+) -> Result<Hold, Refusal> {
     let ask = Ask {
         body_bytes: facts.body_bytes,
         refers_outside: facts.refers_outside,
@@ -153,23 +219,43 @@ pub(crate) async fn hold(gateway: &Gateway, token: &AccessToken, exchange: Uuid,
         context_window_assumed: Some(gateway.settings.context_window_assumed.get().into()),
         output_max_assumed: Some(gateway.settings.output_max_assumed.get().into()),
     };
-    let bound = quote.bound(&ask).map_err(|error| Refusal::Unbounded { message: unbounded(error) })?;
-    let request = HoldRequest { exchange, token: token.id, account: token.account, amount: bound.amount, model: model.to_owned() };
-    gateway.ledger.take(request).await.map_err(|error| match error {
-        TakeError::Insufficient { available, .. } => {
-            Refusal::InsufficientQuota { bound: bound.amount, available, fitting: quote.output_limit_within(&ask, available) }
-        }
-        TakeError::TokenGone => Refusal::BadToken,
-        TakeError::Busy => Refusal::Unavailable { reason: "too many exchanges are open" },
-        TakeError::Unavailable(error) => {
-            tracing::warn!(%error, "hold.failed");
-            Refusal::Unavailable { reason: "its database does not answer" }
-        }
-    })
+    let bound = quote.bound(&ask).map_err(|error| Refusal::Unbounded {
+        message: unbounded(error),
+    })?;
+    let request = HoldRequest {
+        exchange,
+        token: token.id,
+        account: token.account,
+        amount: bound.amount,
+        model: model.to_owned(),
+    };
+    gateway
+        .ledger
+        .take(request)
+        .await
+        .map_err(|error| match error {
+            TakeError::Insufficient { available, .. } => Refusal::InsufficientQuota {
+                bound: bound.amount,
+                available,
+                fitting: quote.output_limit_within(&ask, available),
+            },
+            TakeError::TokenGone => Refusal::BadToken,
+            TakeError::Busy => Refusal::Unavailable {
+                reason: "too many exchanges are open",
+            },
+            TakeError::Unavailable(error) => {
+                tracing::warn!(%error, "hold.failed");
+                Refusal::Unavailable {
+                    reason: "its database does not answer",
+                }
+            }
+        })
 }
 
 fn unbounded(error: BoundError) -> String {
-    format!("What this request can cost has no upper bound: {error}. Give max_completion_tokens (or max_output_tokens), or a smaller n.")
+    format!(
+        "What this request can cost has no upper bound: {error}. Give max_completion_tokens (or max_output_tokens), or a smaller n."
+    )
 }
 
 #[cfg(test)]
@@ -177,21 +263,44 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.parse::<http::HeaderName>().unwrap(),
+                    value.parse().unwrap(),
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn the_credential_is_a_bearer_token_or_an_api_key() {
-        assert_eq!(credential(&headers(&[("authorization", "bEaReR tp-1")])), Ok(&b"tp-1"[..]));
-        assert_eq!(credential(&headers(&[("api-key", "tp-2")])), Ok(&b"tp-2"[..]));
-        assert_eq!(credential(&headers(&[("x-api-key", "tp-3")])), Ok(&b"tp-3"[..]));
+        assert_eq!(
+            credential(&headers(&[("authorization", "bEaReR tp-1")])),
+            Ok(&b"tp-1"[..])
+        );
+        assert_eq!(
+            credential(&headers(&[("api-key", "tp-2")])),
+            Ok(&b"tp-2"[..])
+        );
+        assert_eq!(
+            credential(&headers(&[("x-api-key", "tp-3")])),
+            Ok(&b"tp-3"[..])
+        );
     }
 
     #[test]
     fn other_credentials_are_refused() {
         assert_eq!(credential(&headers(&[])), Err(Refusal::NoToken));
-        assert_eq!(credential(&headers(&[("authorization", "Bearer ")])), Err(Refusal::NoToken));
-        assert_eq!(credential(&headers(&[("authorization", "Basic dXNlcjpwYXNz")])), Err(Refusal::BadToken));
+        assert_eq!(
+            credential(&headers(&[("authorization", "Bearer ")])),
+            Err(Refusal::NoToken)
+        );
+        assert_eq!(
+            credential(&headers(&[("authorization", "Basic dXNlcjpwYXNz")])),
+            Err(Refusal::BadToken)
+        );
         let mut two = headers(&[("authorization", "Bearer a")]);
         two.append("authorization", "Bearer b".parse().unwrap());
         assert_eq!(credential(&two), Err(Refusal::BadToken));
@@ -199,12 +308,28 @@ mod tests {
 
     #[test]
     fn only_plain_json_bodies_are_read() {
-        for content_type in ["application/json", "Application/JSON; charset=utf-8", "application/json;charset=\"UTF-8\""] {
-            assert_eq!(check_content(&headers(&[("content-type", content_type)])), Ok(()), "{content_type}");
+        for content_type in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/json;charset=\"UTF-8\"",
+        ] {
+            assert_eq!(
+                check_content(&headers(&[("content-type", content_type)])),
+                Ok(()),
+                "{content_type}"
+            );
         }
         assert_eq!(check_content(&headers(&[])), Ok(()));
-        for content_type in ["text/plain", "multipart/form-data; boundary=x", "application/json; charset=utf-16", "application/jsonp"] {
-            assert!(check_content(&headers(&[("content-type", content_type)])).is_err(), "{content_type}");
+        for content_type in [
+            "text/plain",
+            "multipart/form-data; boundary=x",
+            "application/json; charset=utf-16",
+            "application/jsonp",
+        ] {
+            assert!(
+                check_content(&headers(&[("content-type", content_type)])).is_err(),
+                "{content_type}"
+            );
         }
         assert!(check_content(&headers(&[("content-encoding", "gzip")])).is_err());
     }

@@ -62,10 +62,19 @@ impl Till {
         Self {
             meter: parts.meter,
             filter: parts.filter,
-            open: Some(Open { hold: parts.hold, admitted: parts.admitted }),
+            open: Some(Open {
+                hold: parts.hold,
+                admitted: parts.admitted,
+            }),
             settling: None,
             settling_since: None,
-            passage: Passage { status: parts.status.as_u16(), end: Ended::Complete, head_after_ms, first_byte_after_ms: None, ended_after_ms: head_after_ms },
+            passage: Passage {
+                status: parts.status.as_u16(),
+                end: Ended::Complete,
+                head_after_ms,
+                first_byte_after_ms: None,
+                ended_after_ms: head_after_ms,
+            },
             client_left: false,
             record: parts.record,
             _entry: parts.entry,
@@ -79,14 +88,21 @@ impl Till {
 
     /// Hands the charge over. What the ledger has, nobody can take back: not a client that leaves, not this body's drop.
     pub(crate) fn settle(&mut self, end: Ended) {
-        let Some(Open { hold, admitted }) = self.open.take() else { return };
-        let end = if self.client_left { Ended::Abandoned } else { end };
+        let Some(Open { hold, admitted }) = self.open.take() else {
+            return;
+        };
+        let end = if self.client_left {
+            Ended::Abandoned
+        } else {
+            end
+        };
         self.passage.end = end;
         self.passage.ended_after_ms = millis(self.record.started.elapsed());
         self.record.end = end.as_str();
         let charge = reckon(&admitted, self.meter.finish(), hold.amount(), self.passage);
         if let Some(charge) = &charge {
-            self.record.charged(charge.amount, charge.mark, &charge.buckets);
+            self.record
+                .charged(charge.amount, charge.mark, &charge.buckets);
         }
         self.settling_since = Some(Instant::now());
         self.settling = Some(match charge {
@@ -109,10 +125,15 @@ impl Till {
 
     /// Whether the charge is durable; shut when it never will be.
     fn poll_durable(&mut self, cx: &mut Context<'_>) -> Poll<Gate> {
-        let Some(settling) = &mut self.settling else { return Poll::Ready(Gate::Open) };
+        let Some(settling) = &mut self.settling else {
+            return Poll::Ready(Gate::Open);
+        };
         let settled = ready!(Pin::new(settling).poll(cx));
         if let Some(since) = self.settling_since {
-            self.record.metrics().second_gate_seconds.observe(since.elapsed().as_secs_f64());
+            self.record
+                .metrics()
+                .second_gate_seconds
+                .observe(since.elapsed().as_secs_f64());
         }
         Poll::Ready(match settled {
             Ok(()) => Gate::Open,
@@ -126,7 +147,9 @@ impl Till {
     /// Shows bytes of the answer to the meter; at the terminal event, settles. Returns where the tail begins.
     pub(crate) fn show(&mut self, data: &[u8]) -> Option<usize> {
         self.record.passed(data.len());
-        self.passage.first_byte_after_ms.get_or_insert_with(|| millis(self.record.started.elapsed()));
+        self.passage
+            .first_byte_after_ms
+            .get_or_insert_with(|| millis(self.record.started.elapsed()));
         if self.is_settled() {
             return None;
         }
@@ -150,7 +173,10 @@ pub(crate) struct AtAnswer {
 impl AtAnswer {
     /// Puts the till where the answer passes.
     pub(crate) fn new(till: Till, leave: mpsc::Sender<Left>) -> Self {
-        Self { till: Some(Box::new(till)), leave }
+        Self {
+            till: Some(Box::new(till)),
+            leave,
+        }
     }
 
     /// The client has left: gives the rest of the answer, and the settling of it, to the drain.
@@ -158,7 +184,10 @@ impl AtAnswer {
         till.client_left = true;
         // The channel has a place for every open exchange, so this fails only once the worker is gone; then
         // the till settles on what it has seen.
-        if let Err(mpsc::error::TrySendError::Full(mut left) | mpsc::error::TrySendError::Closed(mut left)) = self.leave.try_send(Left { till, rest }) {
+        if let Err(
+            mpsc::error::TrySendError::Full(mut left) | mpsc::error::TrySendError::Closed(mut left),
+        ) = self.leave.try_send(Left { till, rest })
+        {
             left.till.settle(Ended::Abandoned);
         }
     }
@@ -166,7 +195,9 @@ impl AtAnswer {
 
 impl Observer<Answer> for AtAnswer {
     fn frame(&mut self, data: Bytes) -> Split {
-        let Some(till) = &mut self.till else { return Split::pass(data) };
+        let Some(till) = &mut self.till else {
+            return Split::pass(data);
+        };
         let tail = till.show(&data);
         match (tail, &mut till.filter) {
             (None, None) => Split::pass(data),
@@ -174,6 +205,11 @@ impl Observer<Answer> for AtAnswer {
             (None, Some(filter)) => Split::pass(filter.push(data)),
             (Some(_), Some(filter)) => Split::withhold(filter.push(data)),
         }
+    }
+
+    fn rest(&mut self) -> Bytes {
+        let filter = self.till.as_mut().and_then(|till| till.filter.as_mut());
+        filter.map(UsageFrameFilter::finish).unwrap_or_default()
     }
 
     fn end(&mut self, end: End<Answer>) {

@@ -242,7 +242,10 @@ pub(crate) fn parse() -> Result<Command, Fatal> {
         Ok(cli) => Ok(cli.command.unwrap_or(Command::Serve)),
         Err(error) if error.use_stderr() => {
             let text = error.render().to_string();
-            Err(Fatal::new(Code::Usage, text.trim_start_matches("error: ").trim_end()))
+            Err(Fatal::new(
+                Code::Usage,
+                text.trim_start_matches("error: ").trim_end(),
+            ))
         }
         Err(help) => help.exit(),
     }
@@ -252,15 +255,24 @@ fn parse_limit(text: &str) -> Result<CreditLimit, String> {
     if text == "unlimited" {
         return Ok(CreditLimit::Unlimited);
     }
-    text.parse().map(CreditLimit::Of).map_err(|error: tariff::AmountError| format!("{error}; give USD such as 20 or 0.5, or 'unlimited'"))
+    text.parse()
+        .map(CreditLimit::Of)
+        .map_err(|error: tariff::AmountError| {
+            format!("{error}; give USD such as 20 or 0.5, or 'unlimited'")
+        })
 }
 
 /// A date (its midnight, UTC) or an instant with an offset.
 fn parse_time(text: &str) -> Result<Timestamp, String> {
-    let date = || text.parse::<jiff::civil::Date>().and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC));
+    let date = || {
+        text.parse::<jiff::civil::Date>()
+            .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC))
+    };
     text.parse()
         .or_else(|_: jiff::Error| date().map(|midnight| midnight.timestamp()))
-        .map_err(|_| "give a date such as 2027-01-01 or an instant such as 2027-01-01T12:00:00Z".into())
+        .map_err(|_| {
+            "give a date such as 2027-01-01 or an instant such as 2027-01-01T12:00:00Z".into()
+        })
 }
 
 #[cfg(test)]
@@ -281,15 +293,50 @@ mod tests {
 
     #[test]
     fn money_and_times_are_read_exactly() {
-        let cli = Cli::try_parse_from(["turnpike", "token", "issue", "alice", "--budget", "0.5", "--expires", "2027-01-01", "--models", "gpt-4o*,o3"]).unwrap();
-        let Some(Command::Token(Token::Issue(issue))) = cli.command else { panic!("another command") };
-        assert_eq!((issue.budget, issue.expires.map(|instant| instant.to_string()).as_deref()), (Some(Amount::from_nano(500_000_000)), Some("2027-01-01T00:00:00Z")));
-        assert_eq!(issue.models, Some(vec!["gpt-4o*".to_owned(), "o3".to_owned()]));
+        let cli = Cli::try_parse_from([
+            "turnpike",
+            "token",
+            "issue",
+            "alice",
+            "--budget",
+            "0.5",
+            "--expires",
+            "2027-01-01",
+            "--models",
+            "gpt-4o*,o3",
+        ])
+        .unwrap();
+        let Some(Command::Token(Token::Issue(issue))) = cli.command else {
+            panic!("another command")
+        };
+        assert_eq!(
+            (
+                issue.budget,
+                issue.expires.map(|instant| instant.to_string()).as_deref()
+            ),
+            (
+                Some(Amount::from_nano(500_000_000)),
+                Some("2027-01-01T00:00:00Z")
+            )
+        );
+        assert_eq!(
+            issue.models,
+            Some(vec!["gpt-4o*".to_owned(), "o3".to_owned()])
+        );
     }
 
     #[test]
     fn a_wrong_value_is_explained() {
-        let error = Cli::try_parse_from(["turnpike", "token", "issue", "alice", "--expires", "tomorrow"]).unwrap_err().to_string();
+        let error = Cli::try_parse_from([
+            "turnpike",
+            "token",
+            "issue",
+            "alice",
+            "--expires",
+            "tomorrow",
+        ])
+        .unwrap_err()
+        .to_string();
         assert!(error.contains("2027-01-01"), "{error}");
     }
 }

@@ -47,17 +47,26 @@ async fn migrate(config: &Config) -> Result<(), Fatal> {
     for file in &report.applied {
         println!("applied {file}");
     }
-    println!("database {} is at version {}", config.database(), report.version);
+    println!(
+        "database {} is at version {}",
+        config.database(),
+        report.version
+    );
     Ok(())
 }
 
 /// Now, in milliseconds since the epoch.
 fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// An instant as people read it: `2026-11-21 09:30` (UTC).
 fn time(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "?".to_owned(), |instant| instant.strftime("%Y-%m-%d %H:%M").to_string())
+    jiff::Timestamp::from_millisecond(ms).map_or_else(
+        |_| "?".to_owned(),
+        |instant| instant.strftime("%Y-%m-%d %H:%M").to_string(),
+    )
 }

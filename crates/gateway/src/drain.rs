@@ -32,7 +32,9 @@ pub(crate) async fn run(gateway: Arc<Gateway>, mut left: mpsc::Receiver<Left>) {
 /// Reads one answer on, as its price row's policy says (else `DISCONNECT`), and settles it.
 async fn drain(gateway: Arc<Gateway>, Left { mut till, mut rest }: Left) {
     let settings = &gateway.settings;
-    let row = till.admitted().map(|admitted| admitted.catalog.disconnect(admitted.quote.default_price()));
+    let row = till
+        .admitted()
+        .map(|admitted| admitted.catalog.disconnect(admitted.quote.default_price()));
     match row.unwrap_or(settings.disconnect.into()) {
         Disconnect::Void => return till.void(),
         Disconnect::Estimate => {}
@@ -52,7 +54,9 @@ async fn drain(gateway: Arc<Gateway>, Left { mut till, mut rest }: Left) {
 async fn read_on(till: &mut Till, rest: &mut Answer, bytes_max: u64) {
     let mut bytes = 0_u64;
     while let Some(Ok(frame)) = rest.frame().await {
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         till.show(&data);
         bytes = bytes.saturating_add(data.len() as u64);
         if till.is_settled() || bytes > bytes_max {

@@ -23,10 +23,26 @@ const BASE: &str = "/v1";
 
 /// One row: method, path below the base, what it is.
 const TABLE: &[(Method, &str, Endpoint)] = &[
-    (Method::POST, "/chat/completions", Endpoint::Metered(Api::ChatCompletions)),
-    (Method::POST, "/completions", Endpoint::Metered(Api::Completions)),
-    (Method::POST, "/embeddings", Endpoint::Metered(Api::Embeddings)),
-    (Method::POST, "/responses", Endpoint::Metered(Api::Responses)),
+    (
+        Method::POST,
+        "/chat/completions",
+        Endpoint::Metered(Api::ChatCompletions),
+    ),
+    (
+        Method::POST,
+        "/completions",
+        Endpoint::Metered(Api::Completions),
+    ),
+    (
+        Method::POST,
+        "/embeddings",
+        Endpoint::Metered(Api::Embeddings),
+    ),
+    (
+        Method::POST,
+        "/responses",
+        Endpoint::Metered(Api::Responses),
+    ),
     (Method::POST, "/responses/input_tokens", Endpoint::Free),
     (Method::POST, "/moderations", Endpoint::Free),
     (Method::GET, "/models", Endpoint::Models),
@@ -72,8 +88,12 @@ pub(crate) fn below_base(path: &str) -> &str {
 pub(crate) fn is_ambiguous(path: &str) -> bool {
     let decoded = percent_encoding::percent_decode_str(path).collect::<Vec<u8>>();
     path.contains("//")
-        || decoded.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\')
-        || decoded.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."))
+        || decoded
+            .iter()
+            .any(|byte| byte.is_ascii_control() || *byte == b'\\')
+        || decoded
+            .split(|byte| *byte == b'/')
+            .any(|segment| matches!(segment, b"." | b".."))
         || path.to_ascii_lowercase().contains("%2f")
 }
 
@@ -86,7 +106,10 @@ mod tests {
         let chat = Endpoint::Metered(Api::ChatCompletions);
         assert_eq!(Endpoint::find(&Method::POST, "/v1/chat/completions"), chat);
         assert_eq!(Endpoint::find(&Method::POST, "/chat/completions"), chat);
-        assert_eq!(Endpoint::find(&Method::POST, "/v1/responses"), Endpoint::Metered(Api::Responses));
+        assert_eq!(
+            Endpoint::find(&Method::POST, "/v1/responses"),
+            Endpoint::Metered(Api::Responses)
+        );
     }
 
     #[test]
@@ -100,22 +123,43 @@ mod tests {
             (Method::GET, "/v1/models/"),
             (Method::POST, "/v1/audio/speech"),
         ] {
-            assert_eq!(Endpoint::find(&method, path), Endpoint::Unknown, "{method} {path}");
+            assert_eq!(
+                Endpoint::find(&method, path),
+                Endpoint::Unknown,
+                "{method} {path}"
+            );
         }
     }
 
     #[test]
     fn models_are_answered_by_ourselves() {
         assert_eq!(Endpoint::find(&Method::GET, "/v1/models"), Endpoint::Models);
-        assert_eq!(Endpoint::find(&Method::GET, "/v1/models/gpt-4o"), Endpoint::Model);
+        assert_eq!(
+            Endpoint::find(&Method::GET, "/v1/models/gpt-4o"),
+            Endpoint::Model
+        );
     }
 
     #[test]
     fn paths_that_two_servers_could_read_differently_are_ambiguous() {
-        for path in ["/v1/../admin", "/v1/%2e%2e/x", "/v1//x", "/v1/a\\b", "/v1/%5c", "/v1/a%2Fb", "/v1/%0d%0a", "/v1/."] {
+        for path in [
+            "/v1/../admin",
+            "/v1/%2e%2e/x",
+            "/v1//x",
+            "/v1/a\\b",
+            "/v1/%5c",
+            "/v1/a%2Fb",
+            "/v1/%0d%0a",
+            "/v1/.",
+        ] {
             assert!(is_ambiguous(path), "{path}");
         }
-        for path in ["/v1/chat/completions", "/v1/models/ft:gpt-4o:org::id", "/v1/a.b/..c", "/v1/%20x"] {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/models/ft:gpt-4o:org::id",
+            "/v1/a.b/..c",
+            "/v1/%20x",
+        ] {
             assert!(!is_ambiguous(path), "{path}");
         }
     }

@@ -39,12 +39,18 @@ pub(crate) enum Code {
 impl Fatal {
     /// A line without a cause.
     pub(crate) fn new(code: Code, line: impl Into<String>) -> Self {
-        Self { code, line: line.into() }
+        Self {
+            code,
+            line: line.into(),
+        }
     }
 
     /// A line and why.
     pub(crate) fn because(code: Code, line: &str, cause: &(dyn Error + 'static)) -> Self {
-        Self { code, line: format!("{line}: {}", chain(cause)) }
+        Self {
+            code,
+            line: format!("{line}: {}", chain(cause)),
+        }
     }
 
     /// What the process says to its parent.

@@ -13,7 +13,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{drain::Left, limits::{self, Limits}, places::Places, refusal::Refusal, settings, telemetry::Metrics};
+use crate::{
+    drain::Left,
+    limits::{self, Limits},
+    places::Places,
+    refusal::Refusal,
+    settings,
+    telemetry::Metrics,
+};
 
 /// The state shared by all workers: cheap handles only.
 pub(crate) struct Gateway {
@@ -49,7 +56,10 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) const fn new(gateway: OwnedSemaphorePermit, token: limits::Place) -> Self {
-        Self { _gateway: gateway, _token: token }
+        Self {
+            _gateway: gateway,
+            _token: token,
+        }
     }
 }
 
@@ -60,8 +70,14 @@ impl Gateway {
     /// 503 when all are taken, or the program is about to end.
     pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         if self.draining.load(Ordering::Relaxed) {
-            return Err(Refusal::Unavailable { reason: "it is shutting down" });
+            return Err(Refusal::Unavailable {
+                reason: "it is shutting down",
+            });
         }
-        Arc::clone(&self.open).try_acquire_owned().map_err(|_| Refusal::Unavailable { reason: "too many exchanges are open" })
+        Arc::clone(&self.open)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::Unavailable {
+                reason: "too many exchanges are open",
+            })
     }
 }

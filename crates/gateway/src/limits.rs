@@ -42,20 +42,28 @@ impl Limits {
         }
         let counters = self.counters(token.id, now);
         let mut state = counters.lock().unwrap_or_else(PoisonError::into_inner);
-        if token.concurrent_exchanges.is_some_and(|most| state.open >= most) {
+        if token
+            .concurrent_exchanges
+            .is_some_and(|most| state.open >= most)
+        {
             return Err(Refusal::TooManyAtOnce);
         }
         if let Some(per_minute) = token.requests_per_minute {
             let interval = MINUTE.checked_div(per_minute).unwrap_or(Duration::MAX);
             let due = state.due.max(now);
             let early = due.saturating_duration_since(now);
-            let Some(late) = (early + interval).checked_sub(MINUTE).filter(|late| !late.is_zero()) else {
+            let Some(late) = (early + interval)
+                .checked_sub(MINUTE)
+                .filter(|late| !late.is_zero())
+            else {
                 state.due = due + interval;
                 state.open += 1;
                 drop(state);
                 return Ok(Place(Some(counters)));
             };
-            return Err(Refusal::TooManyRequests { retry_after_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX).max(1) });
+            return Err(Refusal::TooManyRequests {
+                retry_after_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX).max(1),
+            });
         }
         state.open += 1;
         drop(state);
@@ -70,7 +78,11 @@ impl Limits {
                 state.open > 0 || state.due > now
             });
         }
-        Arc::clone(tokens.entry(token).or_insert_with(|| Arc::new(Mutex::new(Counters { due: now, open: 0 }))))
+        Arc::clone(
+            tokens
+                .entry(token)
+                .or_insert_with(|| Arc::new(Mutex::new(Counters { due: now, open: 0 }))),
+        )
     }
 }
 

@@ -15,7 +15,10 @@ pub(crate) struct Passing {
 
 impl Passing {
     pub(crate) const fn new(record: Record, entry: Entry) -> Self {
-        Self { record, _entry: entry }
+        Self {
+            record,
+            _entry: entry,
+        }
     }
 }
 

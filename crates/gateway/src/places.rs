@@ -58,7 +58,10 @@ const TURNS_MAX: usize = 1_000;
 impl Places {
     /// Places that begin with the fallback alone.
     pub(crate) fn new(fallback: Place) -> Self {
-        Self { fallback: Arc::new(fallback), resolved: ArcSwap::default() }
+        Self {
+            fallback: Arc::new(fallback),
+            resolved: ArcSwap::default(),
+        }
     }
 
     /// The one place every model goes to, if there is just one: then bytes may flow before the model is known.
@@ -69,7 +72,10 @@ impl Places {
         if catalog.upstreams().is_empty() {
             return Ok(Some(Arc::clone(&self.fallback)));
         }
-        catalog.only_upstream().map(|upstream| self.place(catalog, upstream.id)).transpose()
+        catalog
+            .only_upstream()
+            .map(|upstream| self.place(catalog, upstream.id))
+            .transpose()
     }
 
     /// Where this model goes.
@@ -79,7 +85,9 @@ impl Places {
     pub(crate) fn for_model(&self, catalog: &Catalog, model: &str) -> Result<Arc<Place>, Refusal> {
         match catalog.candidates(model).first() {
             Some(candidate) => self.place(catalog, candidate.upstream.id),
-            None => Err(Refusal::ModelNotFound { model: model.to_owned() }),
+            None => Err(Refusal::ModelNotFound {
+                model: model.to_owned(),
+            }),
         }
     }
 
@@ -103,7 +111,9 @@ impl Places {
         }
         match resolved.upstreams.get(&upstream) {
             Some(Some(keys)) => Ok(keys.take_turn()),
-            _ => Err(Refusal::Unavailable { reason: "its upstream is not set up properly" }),
+            _ => Err(Refusal::Unavailable {
+                reason: "its upstream is not set up properly",
+            }),
         }
     }
 }
@@ -111,16 +121,25 @@ impl Places {
 impl Resolved {
     fn of(catalog: &Catalog) -> Self {
         let upstreams = catalog.upstreams().iter().map(|upstream| {
-            let keys = resolve(upstream).map_err(|error| tracing::error!(upstream = upstream.name, "upstream.unusable: {error}"));
+            let keys = resolve(upstream).map_err(|error| {
+                tracing::error!(upstream = upstream.name, "upstream.unusable: {error}")
+            });
             (upstream.id, keys.ok())
         });
-        Self { generation: catalog.generation(), upstreams: upstreams.collect() }
+        Self {
+            generation: catalog.generation(),
+            upstreams: upstreams.collect(),
+        }
     }
 }
 
 impl Keys {
     fn take_turn(&self) -> Arc<Place> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.turns.len()).unwrap_or(0);
+        let turn = self
+            .next
+            .fetch_add(1, Ordering::Relaxed)
+            .checked_rem(self.turns.len())
+            .unwrap_or(0);
         Arc::clone(&self.turns[turn])
     }
 }
@@ -134,17 +153,30 @@ fn resolve(upstream: &Upstream) -> Result<Keys, String> {
         None => Egress::Direct,
     };
     let place = |key_id, credential| {
-        Arc::new(Place { id: Some(upstream.id), key_id, name: upstream.name.clone(), target: target.clone(), egress: egress.clone(), credential })
+        Arc::new(Place {
+            id: Some(upstream.id),
+            key_id,
+            name: upstream.name.clone(),
+            target: target.clone(),
+            egress: egress.clone(),
+            credential,
+        })
     };
     let mut turns = Vec::new();
     for key in &upstream.keys {
-        let keyed = place(Some(key.id), Some(credential(&key.secret).map_err(|error| say("key", &error))?));
+        let keyed = place(
+            Some(key.id),
+            Some(credential(&key.secret).map_err(|error| say("key", &error))?),
+        );
         turns.extend(std::iter::repeat_n(keyed, key.weight as usize).take(TURNS_MAX));
     }
     if turns.is_empty() {
         turns.push(place(None, None));
     }
-    Ok(Keys { turns, next: AtomicUsize::new(0) })
+    Ok(Keys {
+        turns,
+        next: AtomicUsize::new(0),
+    })
 }
 
 /// What to show an upstream for this secret.
@@ -153,14 +185,17 @@ fn resolve(upstream: &Upstream) -> Result<Keys, String> {
 /// A sentence that names the variable or file, never the secret.
 pub(crate) fn credential(source: &SecretSource) -> Result<Credential, String> {
     let secret = reveal(source)?;
-    Credential::bearer(secret.expose()).map_err(|_| "it has characters that a header cannot carry".to_owned())
+    Credential::bearer(secret.expose())
+        .map_err(|_| "it has characters that a header cannot carry".to_owned())
 }
 
 /// The secret itself, from where the row says it stands.
 fn reveal(source: &SecretSource) -> Result<Secret, String> {
     match source {
         SecretSource::Literal(secret) => Ok(Secret::from(secret.expose().to_owned())),
-        SecretSource::Env(name) => settings::secret(name).ok_or_else(|| format!("environment variable {name} is not set")),
+        SecretSource::Env(name) => {
+            settings::secret(name).ok_or_else(|| format!("environment variable {name} is not set"))
+        }
         SecretSource::File(path) => read_secret(path),
     }
 }

@@ -42,11 +42,19 @@ struct Sum {
 
 /// The charge for what was read, at most `held`. `None` when nothing was used: the answer is an error
 /// without usage and without output.
-pub(crate) fn reckon(admitted: &Admitted, reading: Reading, held: Amount, passage: Passage) -> Option<Charge> {
+pub(crate) fn reckon(
+    admitted: &Admitted,
+    reading: Reading,
+    held: Amount,
+    passage: Passage,
+) -> Option<Charge> {
     let (usage, mut mark) = match reading.usage {
         Some(usage) => (usage, Mark::Measured),
         None if reading.is_error && reading.output_tokens_seen == 0 => return None,
-        None => (estimate(admitted, reading.output_tokens_seen), Mark::Estimated),
+        None => (
+            estimate(admitted, reading.output_tokens_seen),
+            Mark::Estimated,
+        ),
     };
     let model_answered = reading.model;
     let priced = price(admitted, &usage, model_answered.as_deref());
@@ -54,7 +62,12 @@ pub(crate) fn reckon(admitted: &Admitted, reading: Reading, held: Amount, passag
         Ok(sum) => (sum.amount, sum.price, sum.flags | usage.flags),
         Err(reason) => {
             // The hold was an upper bound over every rate of the row: it is the one figure that is safe.
-            error!(model = admitted.model, answered = model_answered, reason, "charge.unpriced: charging the bound; see this model's price row");
+            error!(
+                model = admitted.model,
+                answered = model_answered,
+                reason,
+                "charge.unpriced: charging the bound; see this model's price row"
+            );
             mark = Mark::Bounded;
             (held, admitted.quote.default_price(), usage.flags)
         }
@@ -90,8 +103,18 @@ pub(crate) fn reckon(admitted: &Admitted, reading: Reading, held: Amount, passag
 
 /// Usage where none was reported: the tokenizer's count of what went up and of what came down.
 fn estimate(admitted: &Admitted, output_tokens: u64) -> Usage {
-    let buckets = Buckets { in_text: admitted.input_tokens_estimate, out_text: output_tokens, ..Buckets::default() };
-    Usage { lines: vec![Line { model: None, buckets }], ..Usage::default() }
+    let buckets = Buckets {
+        in_text: admitted.input_tokens_estimate,
+        out_text: output_tokens,
+        ..Buckets::default()
+    };
+    Usage {
+        lines: vec![Line {
+            model: None,
+            buckets,
+        }],
+        ..Usage::default()
+    }
 }
 
 /// Prices each line by the model that answered it where that model has a price of its own (its exact
@@ -100,12 +123,28 @@ fn price(admitted: &Admitted, usage: &Usage, answered: Option<&str>) -> Result<S
     let mut sum: Option<Sum> = None;
     for line in &usage.lines {
         let model = line.model.as_deref().or(answered);
-        let own = model.and_then(|model| admitted.catalog.book().quote_named(model, admitted.started_at_ms));
-        let charged = own.as_ref().unwrap_or(&admitted.quote).charge(line, usage.service_tier.as_deref()).map_err(|error| error.to_string())?;
+        let own = model.and_then(|model| {
+            admitted
+                .catalog
+                .book()
+                .quote_named(model, admitted.started_at_ms)
+        });
+        let charged = own
+            .as_ref()
+            .unwrap_or(&admitted.quote)
+            .charge(line, usage.service_tier.as_deref())
+            .map_err(|error| error.to_string())?;
         sum = Some(match sum {
-            None => Sum { amount: charged.amount, price: charged.price, flags: charged.flags },
+            None => Sum {
+                amount: charged.amount,
+                price: charged.price,
+                flags: charged.flags,
+            },
             Some(sum) => Sum {
-                amount: sum.amount.checked_add(charged.amount).ok_or("the charge is larger than any amount")?,
+                amount: sum
+                    .amount
+                    .checked_add(charged.amount)
+                    .ok_or("the charge is larger than any amount")?,
                 flags: sum.flags | charged.flags,
                 ..sum
             },

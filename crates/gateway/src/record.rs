@@ -46,9 +46,16 @@ pub(crate) struct Record {
 
 impl Record {
     /// A record that starts now.
-    pub(crate) fn start(metrics: Arc<Metrics>, peer: IpAddr, method: Method, endpoint: Endpoint) -> Self {
+    pub(crate) fn start(
+        metrics: Arc<Metrics>,
+        peer: IpAddr,
+        method: Method,
+        endpoint: Endpoint,
+    ) -> Self {
         metrics.open_exchanges.inc();
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self {
             id: Uuid::now_v7(),
             started: Instant::now(),
@@ -76,7 +83,10 @@ impl Record {
         self.end = "refused";
         self.refusal = Some(code);
         self.status = Some(refusal.status());
-        self.metrics.refusals.get_or_create(&CodeLabel { code }).inc();
+        self.metrics
+            .refusals
+            .get_or_create(&CodeLabel { code })
+            .inc();
     }
 
     /// Notes bytes of the answer as they pass.
@@ -84,18 +94,35 @@ impl Record {
         if self.first_byte.is_none() {
             let elapsed = self.started.elapsed();
             self.first_byte = Some(elapsed);
-            self.metrics.first_byte_seconds.observe(elapsed.as_secs_f64());
+            self.metrics
+                .first_byte_seconds
+                .observe(elapsed.as_secs_f64());
         }
-        self.answer_bytes = self.answer_bytes.saturating_add(bytes.try_into().unwrap_or(u64::MAX));
+        self.answer_bytes = self
+            .answer_bytes
+            .saturating_add(bytes.try_into().unwrap_or(u64::MAX));
     }
 
     /// Notes the charge that was handed to the ledger.
     pub(crate) fn charged(&mut self, amount: Amount, mark: Mark, buckets: &Buckets) {
         self.charge = Some((amount, mark));
-        self.metrics.charges.get_or_create(&MarkLabel { mark: mark.as_str() }).inc();
-        self.metrics.tokens.get_or_create(&SideLabel { side: "input" }).inc_by(buckets.input());
-        self.metrics.tokens.get_or_create(&SideLabel { side: "output" }).inc_by(buckets.output());
-        self.metrics.charged_nano_usd.inc_by(amount.nano().unsigned_abs());
+        self.metrics
+            .charges
+            .get_or_create(&MarkLabel {
+                mark: mark.as_str(),
+            })
+            .inc();
+        self.metrics
+            .tokens
+            .get_or_create(&SideLabel { side: "input" })
+            .inc_by(buckets.input());
+        self.metrics
+            .tokens
+            .get_or_create(&SideLabel { side: "output" })
+            .inc_by(buckets.output());
+        self.metrics
+            .charged_nano_usd
+            .inc_by(amount.nano().unsigned_abs());
     }
 
     /// The metrics this record counts in.
@@ -107,7 +134,13 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.metrics.open_exchanges.dec();
-        self.metrics.exchanges.get_or_create(&ExchangeLabels { endpoint: self.endpoint.name(), end: self.end }).inc();
+        self.metrics
+            .exchanges
+            .get_or_create(&ExchangeLabels {
+                endpoint: self.endpoint.name(),
+                end: self.end,
+            })
+            .inc();
         let (amount, mark) = self.charge.unzip();
         info!(
             exchange = %self.id,

@@ -117,7 +117,14 @@ const CONCURRENCY_RETRY_MS: u64 = 500;
 
 impl Refusal {
     fn row(&self) -> Row {
-        let row = |status, kind, code, message: String| Row { status, kind, code, message, param: None, retry: Retry::Silent };
+        let row = |status, kind, code, message: String| Row {
+            status,
+            kind,
+            code,
+            message,
+            param: None,
+            retry: Retry::Silent,
+        };
         let invalid = "invalid_request_error";
         match self {
             Self::NoToken => row(
@@ -242,7 +249,10 @@ impl Refusal {
         let mut response = Response::new(Bytes::from(format!("{body:#}\n")));
         *response.status_mut() = row.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         headers.insert(REFUSAL_HEADER, HeaderValue::from_static(row.code));
         match row.retry {
             Retry::Silent => {}
@@ -250,12 +260,18 @@ impl Refusal {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
             }
             Retry::After(ms) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000).max(1)));
+                headers.insert(
+                    header::RETRY_AFTER,
+                    HeaderValue::from(ms.div_ceil(1000).max(1)),
+                );
                 headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
             }
         }
         if row.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"turnpike\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"turnpike\""),
+            );
         }
         response
     }
@@ -271,9 +287,20 @@ mod tests {
         assert_eq!(response.status().as_u16(), status, "{refusal:?}");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         let error = body["error"].as_object().unwrap();
-        assert_eq!(error.keys().map(String::as_str).collect::<Vec<_>>(), ["code", "message", "param", "type"]);
-        assert_eq!((error["type"].as_str(), error["code"].as_str()), (Some(kind), Some(code)), "{refusal:?}");
-        assert!(error["message"].as_str().unwrap().ends_with('.'), "a sentence: {}", error["message"]);
+        assert_eq!(
+            error.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["code", "message", "param", "type"]
+        );
+        assert_eq!(
+            (error["type"].as_str(), error["code"].as_str()),
+            (Some(kind), Some(code)),
+            "{refusal:?}"
+        );
+        assert!(
+            error["message"].as_str().unwrap().ends_with('.'),
+            "a sentence: {}",
+            error["message"]
+        );
         assert_eq!(response.headers()[REFUSAL_HEADER], code);
         let given: Vec<_> = ["retry-after", "retry-after-ms", "x-should-retry"]
             .iter()
@@ -292,51 +319,157 @@ mod tests {
 
     #[test]
     fn what_a_token_is_not_for_is_403_not_allowed() {
-        assert_row(&Refusal::AddressNotAllowed, 403, INVALID, "not_allowed", &[]);
-        assert_row(&Refusal::EndpointNotAllowed, 403, INVALID, "not_allowed", &[]);
+        assert_row(
+            &Refusal::AddressNotAllowed,
+            403,
+            INVALID,
+            "not_allowed",
+            &[],
+        );
+        assert_row(
+            &Refusal::EndpointNotAllowed,
+            403,
+            INVALID,
+            "not_allowed",
+            &[],
+        );
     }
 
     #[test]
     fn unknown_models_and_paths_are_404() {
-        assert_row(&Refusal::ModelNotFound { model: "x".into() }, 404, INVALID, "model_not_found", &[]);
-        assert_row(&Refusal::UnknownPath { target: "GET /v1/x".into() }, 404, INVALID, "unknown_url", &[]);
+        assert_row(
+            &Refusal::ModelNotFound { model: "x".into() },
+            404,
+            INVALID,
+            "model_not_found",
+            &[],
+        );
+        assert_row(
+            &Refusal::UnknownPath {
+                target: "GET /v1/x".into(),
+            },
+            404,
+            INVALID,
+            "unknown_url",
+            &[],
+        );
     }
 
     #[test]
     fn a_hold_that_does_not_fit_is_429_insufficient_quota_and_not_retried() {
-        let refusal = Refusal::InsufficientQuota { bound: Amount::from_nano(5), available: Amount::ZERO, fitting: Some(7) };
-        assert_row(&refusal, 429, "insufficient_quota", "insufficient_quota", &[("x-should-retry", "false")]);
+        let refusal = Refusal::InsufficientQuota {
+            bound: Amount::from_nano(5),
+            available: Amount::ZERO,
+            fitting: Some(7),
+        };
+        assert_row(
+            &refusal,
+            429,
+            "insufficient_quota",
+            "insufficient_quota",
+            &[("x-should-retry", "false")],
+        );
         assert!(String::from_utf8_lossy(refusal.response().body()).contains("at most 7"));
     }
 
     #[test]
     fn rate_and_concurrency_limits_are_429_and_say_when() {
-        let refusal = Refusal::TooManyRequests { retry_after_ms: 1_500 };
-        assert_row(&refusal, 429, "requests", "rate_limit_exceeded", &[("retry-after", "2"), ("retry-after-ms", "1500")]);
-        assert_row(&Refusal::TooManyAtOnce, 429, "requests", "rate_limit_exceeded", &[("retry-after", "1"), ("retry-after-ms", "500")]);
+        let refusal = Refusal::TooManyRequests {
+            retry_after_ms: 1_500,
+        };
+        assert_row(
+            &refusal,
+            429,
+            "requests",
+            "rate_limit_exceeded",
+            &[("retry-after", "2"), ("retry-after-ms", "1500")],
+        );
+        assert_row(
+            &Refusal::TooManyAtOnce,
+            429,
+            "requests",
+            "rate_limit_exceeded",
+            &[("retry-after", "1"), ("retry-after-ms", "500")],
+        );
     }
 
     #[test]
     fn bodies_that_cannot_be_taken_are_400_or_413() {
-        let refusal = Refusal::InvalidBody { message: "No.".into(), param: None, code: "invalid_json" };
+        let refusal = Refusal::InvalidBody {
+            message: "No.".into(),
+            param: None,
+            code: "invalid_json",
+        };
         assert_row(&refusal, 400, INVALID, "invalid_json", &[]);
-        assert_row(&Refusal::Unbounded { message: "No.".into() }, 400, INVALID, "unbounded_cost", &[]);
-        assert_row(&Refusal::BodyTooLarge { bytes_max: 1 }, 413, INVALID, "request_too_large", &[]);
+        assert_row(
+            &Refusal::Unbounded {
+                message: "No.".into(),
+            },
+            400,
+            INVALID,
+            "unbounded_cost",
+            &[],
+        );
+        assert_row(
+            &Refusal::BodyTooLarge { bytes_max: 1 },
+            413,
+            INVALID,
+            "request_too_large",
+            &[],
+        );
         assert_row(&Refusal::ClientGone, 400, INVALID, "client_gone", &[]);
     }
 
     #[test]
     fn upstream_failures_are_not_retried_once_the_last_byte_was_sent() {
         let never: &[_] = &[("x-should-retry", "false")];
-        assert_row(&Refusal::UpstreamUnreachable { sent: false }, 502, "server_error", "upstream_unreachable", &[]);
-        assert_row(&Refusal::UpstreamUnreachable { sent: true }, 502, "server_error", "upstream_unreachable", never);
-        assert_row(&Refusal::UpstreamTimeout { sent: false }, 504, "server_error", "upstream_timeout", &[]);
-        assert_row(&Refusal::UpstreamTimeout { sent: true }, 504, "server_error", "upstream_timeout", never);
-        assert_row(&Refusal::UpstreamAuth, 502, "server_error", "upstream_auth", never);
+        assert_row(
+            &Refusal::UpstreamUnreachable { sent: false },
+            502,
+            "server_error",
+            "upstream_unreachable",
+            &[],
+        );
+        assert_row(
+            &Refusal::UpstreamUnreachable { sent: true },
+            502,
+            "server_error",
+            "upstream_unreachable",
+            never,
+        );
+        assert_row(
+            &Refusal::UpstreamTimeout { sent: false },
+            504,
+            "server_error",
+            "upstream_timeout",
+            &[],
+        );
+        assert_row(
+            &Refusal::UpstreamTimeout { sent: true },
+            504,
+            "server_error",
+            "upstream_timeout",
+            never,
+        );
+        assert_row(
+            &Refusal::UpstreamAuth,
+            502,
+            "server_error",
+            "upstream_auth",
+            never,
+        );
     }
 
     #[test]
     fn unavailable_is_503_and_says_when() {
-        assert_row(&Refusal::Unavailable { reason: "it is draining" }, 503, "server_error", "unavailable", &[("retry-after", "1"), ("retry-after-ms", "1000")]);
+        assert_row(
+            &Refusal::Unavailable {
+                reason: "it is draining",
+            },
+            503,
+            "server_error",
+            "unavailable",
+            &[("retry-after", "1"), ("retry-after-ms", "1000")],
+        );
     }
 }

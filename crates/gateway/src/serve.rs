@@ -14,7 +14,9 @@ use std::{
 };
 
 use ledger::Ledger;
-use proxy::{Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls};
+use proxy::{
+    Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
+};
 use tokio::{
     runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
@@ -72,8 +74,16 @@ fn control_runtime() -> Result<Runtime, Fatal> {
 }
 
 async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal> {
-    startup::migrate(&database.config, settings.database.migrate || database.is_private()).await?;
-    let first = if database.is_private() { startup::first_start(&database.config).await? } else { None };
+    startup::migrate(
+        &database.config,
+        settings.database.migrate || database.is_private(),
+    )
+    .await?;
+    let first = if database.is_private() {
+        startup::first_start(&database.config).await?
+    } else {
+        None
+    };
     let config = database
         .config
         .clone()
@@ -97,7 +107,16 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
 
     let shutdown = CancellationToken::new();
     let listening = listen(&settings, &gateway, &shutdown)?;
-    print!("{}", banner(&settings, database, &listening, first.as_ref(), sandbox.is_some() && gateway.ledger.catalog().upstreams().is_empty()));
+    print!(
+        "{}",
+        banner(
+            &settings,
+            database,
+            &listening,
+            first.as_ref(),
+            sandbox.is_some() && gateway.ledger.catalog().upstreams().is_empty()
+        )
+    );
     info!(clients = %listening.clients, admin = %listening.admin, workers = listening.workers.len(), "listening");
 
     wait_for_signal().await?;
@@ -112,48 +131,95 @@ struct Listening {
 }
 
 /// Opens both addresses and starts the workers.
-fn listen(settings: &Settings, gateway: &Arc<Gateway>, shutdown: &CancellationToken) -> Result<Listening, Fatal> {
+fn listen(
+    settings: &Settings,
+    gateway: &Arc<Gateway>,
+    shutdown: &CancellationToken,
+) -> Result<Listening, Fatal> {
     let listen = &settings.listen;
-    let workers = listen.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let workers = listen
+        .workers
+        .or_else(|| thread::available_parallelism().ok())
+        .map_or(1, NonZeroUsize::get);
     let address = SocketAddr::new(listen.bind_address, listen.port);
-    let listeners = workers::listeners(address, workers).map_err(|error| taken(address, "PORT or BIND_ADDRESS", &error))?;
-    let admin = listener(listen.admin_address).map_err(|error| taken(listen.admin_address, "ADMIN_ADDRESS", &error))?;
-    let here = |error: io::Error| Fatal::because(Code::System, "the listening address is unknown", &error);
-    let (clients, admin_address) = (listeners.first().map_or(Ok(address), |first| first.local_addr()).map_err(here)?, admin.local_addr().map_err(here)?);
+    let listeners = workers::listeners(address, workers)
+        .map_err(|error| taken(address, "PORT or BIND_ADDRESS", &error))?;
+    let admin = listener(listen.admin_address)
+        .map_err(|error| taken(listen.admin_address, "ADMIN_ADDRESS", &error))?;
+    let here =
+        |error: io::Error| Fatal::because(Code::System, "the listening address is unknown", &error);
+    let (clients, admin_address) = (
+        listeners
+            .first()
+            .map_or(Ok(address), |first| first.local_addr())
+            .map_err(here)?,
+        admin.local_addr().map_err(here)?,
+    );
 
     let equipment = Equipment {
         doors: doors(listen, workers)?,
-        tls: tls::client_config(&roots(&settings.upstream)).map_err(|error| Fatal::because(Code::Config, "TLS to providers cannot be set up", &error))?,
+        tls: tls::client_config(&roots(&settings.upstream)).map_err(|error| {
+            Fatal::because(Code::Config, "TLS to providers cannot be set up", &error)
+        })?,
         pool_limits: pool_limits(&settings.upstream),
         drain_places: settings.exchange.open_exchanges_max.get(),
         grace: Duration::from_secs(listen.shutdown_seconds),
         shutdown: shutdown.clone(),
     };
-    let workers = listeners.into_iter().enumerate().map(|(number, listener)| workers::start(number, listener, Arc::clone(gateway), equipment.clone()));
-    let workers = workers.collect::<io::Result<Vec<_>>>().map_err(|error| Fatal::because(Code::System, "the system gives no threads", &error))?;
+    let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
+        workers::start(number, listener, Arc::clone(gateway), equipment.clone())
+    });
+    let workers = workers
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|error| Fatal::because(Code::System, "the system gives no threads", &error))?;
 
-    let (doors, handler, shutdown) = (Doors::new(DoorsLimits::default()), Admin(Arc::clone(gateway)), shutdown.clone());
+    let (doors, handler, shutdown) = (
+        Doors::new(DoorsLimits::default()),
+        Admin(Arc::clone(gateway)),
+        shutdown.clone(),
+    );
     tokio::spawn(async move {
-        if let Err(error) = doors.serve(admin, handler, shutdown, Duration::from_secs(1)).await {
+        if let Err(error) = doors
+            .serve(admin, handler, shutdown, Duration::from_secs(1))
+            .await
+        {
             warn!(%error, "admin.stopped");
         }
     });
-    Ok(Listening { clients, admin: admin_address, workers })
+    Ok(Listening {
+        clients,
+        admin: admin_address,
+        workers,
+    })
 }
 
 fn taken(address: SocketAddr, setting: &str, error: &io::Error) -> Fatal {
-    Fatal::because(io_code(error), &format!("cannot listen on {address} (set {setting})"), error)
+    Fatal::because(
+        io_code(error),
+        &format!("cannot listen on {address} (set {setting})"),
+        error,
+    )
 }
 
 fn doors(listen: &settings::Listen, workers: usize) -> Result<Doors, Fatal> {
-    let doors = Doors::new(DoorsLimits { connections_max: listen.connections_max.get().div_ceil(workers), ..DoorsLimits::default() });
-    let (Some(certificate), Some(key)) = (&listen.tls_cert, &listen.tls_key) else { return Ok(doors) };
-    let config = tls::server_config(certificate, key).map_err(|error| Fatal::because(Code::NoInput, "TLS_CERT and TLS_KEY cannot be used", &error))?;
+    let doors = Doors::new(DoorsLimits {
+        connections_max: listen.connections_max.get().div_ceil(workers),
+        ..DoorsLimits::default()
+    });
+    let (Some(certificate), Some(key)) = (&listen.tls_cert, &listen.tls_key) else {
+        return Ok(doors);
+    };
+    let config = tls::server_config(certificate, key).map_err(|error| {
+        Fatal::because(Code::NoInput, "TLS_CERT and TLS_KEY cannot be used", &error)
+    })?;
     Ok(doors.with_tls(config))
 }
 
 fn roots(upstream: &settings::Upstream) -> tls::Roots {
-    upstream.ssl_cert_file.clone().map_or(tls::Roots::Platform, tls::Roots::File)
+    upstream
+        .ssl_cert_file
+        .clone()
+        .map_or(tls::Roots::Platform, tls::Roots::File)
 }
 
 fn pool_limits(upstream: &settings::Upstream) -> PoolLimits {
@@ -167,7 +233,9 @@ fn pool_limits(upstream: &settings::Upstream) -> PoolLimits {
 
 /// Where requests go while table `upstream` is empty: what the settings name, or the sandbox.
 async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbox>), Fatal> {
-    let config = |setting: &str, error: &dyn std::fmt::Display| Fatal::new(Code::Config, format!("{setting} cannot be used: {error}"));
+    let config = |setting: &str, error: &dyn std::fmt::Display| {
+        Fatal::new(Code::Config, format!("{setting} cannot be used: {error}"))
+    };
     let place = |name: &str, url: &str| -> Result<Place, Fatal> {
         Ok(Place {
             id: None,
@@ -179,27 +247,60 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
         })
     };
     if settings.openai_url.is_none() && settings.openai_api_key.is_none() {
-        let sandbox = sandbox::start().await.map_err(|error| Fatal::because(Code::System, "the sandbox model cannot listen on loopback", &error))?;
+        let sandbox = sandbox::start().await.map_err(|error| {
+            Fatal::because(
+                Code::System,
+                "the sandbox model cannot listen on loopback",
+                &error,
+            )
+        })?;
         let place = place("sandbox", &format!("http://{}/v1", sandbox.address()))?;
         return Ok((place, Some(sandbox)));
     }
-    let url = settings.openai_url.as_deref().unwrap_or(OPENAI).trim_end_matches('/');
+    let url = settings
+        .openai_url
+        .as_deref()
+        .unwrap_or(OPENAI)
+        .trim_end_matches('/');
     let mut place = place("OPENAI_URL", url.strip_suffix(CHAT_SUFFIX).unwrap_or(url))?;
     if let Some(key) = &settings.openai_api_key {
-        place.credential = Some(Credential::bearer(key.expose()).map_err(|_| config("OPENAI_API_KEY", &"it has characters that a header cannot carry"))?);
+        place.credential = Some(Credential::bearer(key.expose()).map_err(|_| {
+            config(
+                "OPENAI_API_KEY",
+                &"it has characters that a header cannot carry",
+            )
+        })?);
     }
     if let Some(proxy) = &settings.openai_proxy {
-        place.egress = Egress::parse(proxy.expose()).map_err(|error| config("OPENAI_PROXY", &error))?;
+        place.egress =
+            Egress::parse(proxy.expose()).map_err(|error| config("OPENAI_PROXY", &error))?;
     }
     Ok((place, None))
 }
 
 /// What a person needs to know now.
-fn banner(settings: &Settings, database: &Database, listening: &Listening, first: Option<&FirstStart>, is_sandbox: bool) -> String {
-    let scheme = if settings.listen.tls_cert.is_some() { "https" } else { "http" };
-    let host = if listening.clients.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listening.clients.ip().to_string() };
+fn banner(
+    settings: &Settings,
+    database: &Database,
+    listening: &Listening,
+    first: Option<&FirstStart>,
+    is_sandbox: bool,
+) -> String {
+    let scheme = if settings.listen.tls_cert.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let host = if listening.clients.ip().is_unspecified() {
+        "127.0.0.1".to_owned()
+    } else {
+        listening.clients.ip().to_string()
+    };
     let base = format!("{scheme}://{host}:{}/v1", listening.clients.port());
-    let mut text = format!("\nTurnpike is open.\n  clients   {base}\n  admin     http://{}/metrics\n", listening.admin);
+    let mut text = format!(
+        "\nTurnpike is open.\n  clients   {base}\n  admin     http://{}/metrics\n",
+        listening.admin
+    );
     // Writing into a string cannot fail.
     if let Some(url) = database.url() {
         let _ = writeln!(text, "  database  psql '{url}'");
@@ -211,7 +312,11 @@ fn banner(settings: &Settings, database: &Database, listening: &Listening, first
              select turnpike.set_upstream('openai', 'https://api.openai.com/v1', key => 'env:OPENAI_API_KEY');\n",
         );
     }
-    let model = if is_sandbox { sandbox::MODEL } else { "gpt-4o-mini" };
+    let model = if is_sandbox {
+        sandbox::MODEL
+    } else {
+        "gpt-4o-mini"
+    };
     if let Some(first) = first {
         let _ = write!(
             text,
@@ -235,8 +340,14 @@ fn banner(settings: &Settings, database: &Database, listening: &Listening, first
 }
 
 async fn wait_for_signal() -> Result<(), Fatal> {
-    let listen = |kind| signal(kind).map_err(|error| Fatal::because(Code::System, "signals cannot be heard", &error));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| Fatal::because(Code::System, "signals cannot be heard", &error))
+    };
+    let (mut terminate, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: draining"),
         _ = interrupt.recv() => info!("SIGINT: draining"),
@@ -245,7 +356,12 @@ async fn wait_for_signal() -> Result<(), Fatal> {
 }
 
 /// Takes no new work, lets open exchanges finish, and makes every charge durable.
-async fn drain(gateway: &Gateway, listening: Listening, shutdown: &CancellationToken, listen: &settings::Listen) -> Result<(), Fatal> {
+async fn drain(
+    gateway: &Gateway,
+    listening: Listening,
+    shutdown: &CancellationToken,
+    listen: &settings::Listen,
+) -> Result<(), Fatal> {
     gateway.draining.store(true, Ordering::Relaxed);
     shutdown.cancel();
     let grace = Duration::from_secs(listen.shutdown_seconds);
@@ -268,7 +384,12 @@ async fn drain(gateway: &Gateway, listening: Listening, shutdown: &CancellationT
     let unsettled = gateway.ledger.drain(LEDGER_DRAIN).await;
     info!(connections_cut = cut, unsettled, "closed");
     if unsettled > 0 {
-        return Err(Fatal::new(Code::Unavailable, format!("{unsettled} charges are not durable: the database did not answer in time; their holds stay in turnpike.hold")));
+        return Err(Fatal::new(
+            Code::Unavailable,
+            format!(
+                "{unsettled} charges are not durable: the database did not answer in time; their holds stay in turnpike.hold"
+            ),
+        ));
     }
     Ok(())
 }

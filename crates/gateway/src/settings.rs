@@ -209,11 +209,15 @@ impl SettingsError {
 impl Settings {
     /// Reads the process's environment. An empty value counts as unset.
     pub(crate) fn from_env() -> Result<Self, SettingsError> {
-        Self::from_vars(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+        Self::from_vars(std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }))
     }
 
     /// Reads name-value pairs.
-    pub(crate) fn from_vars(vars: impl Iterator<Item = (String, String)>) -> Result<Self, SettingsError> {
+    pub(crate) fn from_vars(
+        vars: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
         let vars: Vec<_> = vars.filter(|(_, value)| !value.is_empty()).collect();
         let settings = Self {
             listen: area(&vars)?,
@@ -228,9 +232,13 @@ impl Settings {
 
     fn check(&self) -> Result<(), SettingsError> {
         if self.listen.tls_cert.is_some() != self.listen.tls_key.is_some() {
-            return Err(SettingsError("TLS_CERT and TLS_KEY go together: set both, or neither".into()));
+            return Err(SettingsError(
+                "TLS_CERT and TLS_KEY go together: set both, or neither".into(),
+            ));
         }
-        if self.database.database_url.is_none() && self.database.database_address.is_some() != self.database.database_name.is_some() {
+        if self.database.database_url.is_none()
+            && self.database.database_address.is_some() != self.database.database_name.is_some()
+        {
             return Err(SettingsError(
                 "DATABASE_ADDRESS and DATABASE_NAME go together (with DATABASE_USERNAME and DATABASE_PASSWORD): set both, or DATABASE_URL, or none for the private Postgres".into(),
             ));
@@ -357,28 +365,51 @@ mod tests {
     use super::*;
 
     fn read(vars: &[(&str, &str)]) -> Result<Settings, String> {
-        Settings::from_vars(vars.iter().map(|(name, value)| ((*name).into(), (*value).into()))).map_err(|error| error.to_string())
+        Settings::from_vars(
+            vars.iter()
+                .map(|(name, value)| ((*name).into(), (*value).into())),
+        )
+        .map_err(|error| error.to_string())
     }
 
     #[test]
     fn nothing_set_is_the_embedded_default() {
         let settings = read(&[]).unwrap();
-        assert_eq!((settings.listen.port, settings.exchange.stream_usage), (8080, StreamUsage::Estimate));
+        assert_eq!(
+            (settings.listen.port, settings.exchange.stream_usage),
+            (8080, StreamUsage::Estimate)
+        );
         assert!(settings.database.database_url.is_none());
     }
 
     #[test]
     fn an_empty_value_counts_as_unset() {
-        assert!(read(&[("DATABASE_URL", ""), ("PORT", "")]).unwrap().database.database_url.is_none());
+        assert!(
+            read(&[("DATABASE_URL", ""), ("PORT", "")])
+                .unwrap()
+                .database
+                .database_url
+                .is_none()
+        );
     }
 
     #[test]
     fn a_bad_value_is_named_with_its_variable() {
         let error = read(&[("PORT", "eighty")]).unwrap_err();
-        assert!(error.contains("PORT") && error.contains("eighty"), "{error}");
+        assert!(
+            error.contains("PORT") && error.contains("eighty"),
+            "{error}"
+        );
         let error = read(&[("STREAM_USAGE", "guess")]).unwrap_err();
-        assert!(error.contains("STREAM_USAGE") && error.contains("inject"), "{error}");
-        assert!(read(&[("TLS_CERT", "a.pem")]).unwrap_err().contains("TLS_KEY"));
+        assert!(
+            error.contains("STREAM_USAGE") && error.contains("inject"),
+            "{error}"
+        );
+        assert!(
+            read(&[("TLS_CERT", "a.pem")])
+                .unwrap_err()
+                .contains("TLS_KEY")
+        );
     }
 
     #[test]
@@ -394,13 +425,20 @@ mod tests {
             .split("#[derive(Clone, Debug, Deserialize)]")
             .skip(1)
             .flat_map(|area| area.split("\n}").next().unwrap_or_default().lines())
-            .filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": ").map(|(name, _)| name.to_uppercase()))
+            .filter_map(|line| {
+                line.trim()
+                    .strip_prefix("pub(crate) ")?
+                    .split_once(": ")
+                    .map(|(name, _)| name.to_uppercase())
+            })
             .collect();
         let documented: BTreeSet<String> = include_str!("../../../config/example.env")
             .lines()
             .filter_map(|line| line.trim_start_matches('#').split_once('='))
             .map(|(name, _)| name.trim().to_owned())
-            .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+            .filter(|name| {
+                !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+            })
             .collect();
         assert!(fields.len() > 20, "{fields:?}");
         assert_eq!(fields, documented);

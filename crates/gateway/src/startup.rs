@@ -36,21 +36,41 @@ pub(crate) struct Database {
 /// When the settings are wrong, or the private Postgres cannot be started.
 pub(crate) fn open(settings: &settings::Database, runtime: &Runtime) -> Result<Database, Fatal> {
     if let Some(config) = external(settings)? {
-        return Ok(Database { config, cluster: None });
+        return Ok(Database {
+            config,
+            cluster: None,
+        });
     }
     let dir = settings.data_dir.clone().unwrap_or_else(default_dir);
-    let cluster = Cluster::start(&cluster::Options { dir, binaries: None, throwaway: false, detached: false })?;
+    let cluster = Cluster::start(&cluster::Options {
+        dir,
+        binaries: None,
+        throwaway: false,
+        detached: false,
+    })?;
     runtime.block_on(cluster.create_database(DATABASE))?;
-    Ok(Database { config: cluster.config(DATABASE), cluster: Some(cluster) })
+    Ok(Database {
+        config: cluster.config(DATABASE),
+        cluster: Some(cluster),
+    })
 }
 
 /// The configuration of a Postgres that is not ours, if the settings name one.
 fn external(settings: &settings::Database) -> Result<Option<Config>, Fatal> {
     let expose = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
-    let config = match (&settings.database_url, &settings.database_address, &settings.database_name) {
-        (Some(url), _, _) => Config::from_url(url.expose()).map_err(|error| unusable("DATABASE_URL", &error))?,
+    let config = match (
+        &settings.database_url,
+        &settings.database_address,
+        &settings.database_name,
+    ) {
+        (Some(url), _, _) => {
+            Config::from_url(url.expose()).map_err(|error| unusable("DATABASE_URL", &error))?
+        }
         (None, Some(address), Some(name)) => Config::from_parts(&ledger::Parts {
-            username: settings.database_username.clone().unwrap_or_else(|| "postgres".to_owned()),
+            username: settings
+                .database_username
+                .clone()
+                .unwrap_or_else(|| "postgres".to_owned()),
             password: expose(&settings.database_password),
             address: address.clone(),
             name: name.clone(),
@@ -59,7 +79,9 @@ fn external(settings: &settings::Database) -> Result<Option<Config>, Fatal> {
         _ => return Ok(None),
     };
     Ok(Some(match &settings.database_direct_url {
-        Some(url) => config.with_listen_url(url.expose()).map_err(|error| unusable("DATABASE_DIRECT_URL", &error))?,
+        Some(url) => config
+            .with_listen_url(url.expose())
+            .map_err(|error| unusable("DATABASE_DIRECT_URL", &error))?,
         None => config,
     }))
 }
@@ -69,7 +91,11 @@ fn unusable(setting: &str, error: &ledger::LedgerError) -> Fatal {
 }
 
 fn default_dir() -> PathBuf {
-    let dir = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let dir = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     cluster::default_dir(dir("XDG_STATE_HOME").as_deref(), dir("HOME").as_deref())
 }
 
@@ -114,17 +140,39 @@ pub(crate) async fn first_start(config: &Config) -> Result<Option<FirstStart>, F
     for pattern in [sandbox::MODEL.to_owned(), format!("{}-*", sandbox::MODEL)] {
         admin.set_price(&sandbox_price(&pattern)).await?;
     }
-    if !admin.accounts().await?.iter().any(|account| account.name == FIRST_ACCOUNT) {
-        admin.create_account(FIRST_ACCOUNT, Some(Amount::ZERO)).await?;
-        admin.top_up(FIRST_ACCOUNT, FIRST_CREDIT, "first start").await?;
+    if !admin
+        .accounts()
+        .await?
+        .iter()
+        .any(|account| account.name == FIRST_ACCOUNT)
+    {
+        admin
+            .create_account(FIRST_ACCOUNT, Some(Amount::ZERO))
+            .await?;
+        admin
+            .top_up(FIRST_ACCOUNT, FIRST_CREDIT, "first start")
+            .await?;
     }
-    let issued = admin.issue_token(&IssueToken { account: FIRST_ACCOUNT.to_owned(), label: Some("first start".to_owned()), ..IssueToken::default() }).await?;
-    Ok(Some(FirstStart { token: issued.token, prices }))
+    let issued = admin
+        .issue_token(&IssueToken {
+            account: FIRST_ACCOUNT.to_owned(),
+            label: Some("first start".to_owned()),
+            ..IssueToken::default()
+        })
+        .await?;
+    Ok(Some(FirstStart {
+        token: issued.token,
+        prices,
+    }))
 }
 
 /// What the sandbox model costs, under its own name and with a directive behind it: small figures, so that charges and balances can be watched.
 fn sandbox_price(pattern: &str) -> NewPrice {
-    let rates = Rates { in_text: Some(150_000_000), out_text: Some(600_000_000), ..Rates::default() };
+    let rates = Rates {
+        in_text: Some(150_000_000),
+        out_text: Some(600_000_000),
+        ..Rates::default()
+    };
     let price = Price {
         id: PriceId(0),
         pattern: Pattern::new(pattern),
@@ -137,7 +185,11 @@ fn sandbox_price(pattern: &str) -> NewPrice {
         context_window: Some(128_000),
         output_max: Some(sandbox::OUTPUT_TOKENS_MAX),
     };
-    NewPrice { price, disconnect: ledger::Disconnect::default(), source: Some("the built-in sandbox model".to_owned()) }
+    NewPrice {
+        price,
+        disconnect: ledger::Disconnect::default(),
+        source: Some("the built-in sandbox model".to_owned()),
+    }
 }
 
 /// Brings the database to this program's version, or says that someone must.
@@ -156,5 +208,12 @@ pub(crate) async fn migrate(config: &Config, apply: bool) -> Result<(), Fatal> {
     if pending.is_empty() {
         return Ok(());
     }
-    Err(Fatal::new(Code::Config, format!("the database lacks {} migrations ({}): run `turnpike migrate` as the schema's owner, or set MIGRATE=true", pending.len(), pending.join(", "))))
+    Err(Fatal::new(
+        Code::Config,
+        format!(
+            "the database lacks {} migrations ({}): run `turnpike migrate` as the schema's owner, or set MIGRATE=true",
+            pending.len(),
+            pending.join(", ")
+        ),
+    ))
 }

@@ -13,8 +13,15 @@ use crate::settings::{Log, LogFormat, SettingsError};
 
 /// Starts logging to standard error. Standard output stays free for what commands print.
 pub(crate) fn start_logging(log: &Log) -> Result<(), SettingsError> {
-    let filter = EnvFilter::try_new(&log.log_level).map_err(|error| SettingsError::new(format!("LOG_LEVEL={:?} cannot be used: {error}", log.log_level)))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(&log.log_level).map_err(|error| {
+        SettingsError::new(format!(
+            "LOG_LEVEL={:?} cannot be used: {error}",
+            log.log_level
+        ))
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match log.log_format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -76,7 +83,9 @@ pub(crate) struct SideLabel {
 }
 
 /// Upper edges in seconds: from a tenth of a millisecond to ten minutes.
-const BUCKETS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0];
+const BUCKETS: [f64; 14] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 600.0,
+];
 
 impl Metrics {
     /// Registers everything under the prefix `turnpike`.
@@ -100,24 +109,66 @@ impl Metrics {
 
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
-        registry.register("exchanges", "Exchanges by endpoint and how they ended", self.exchanges.clone());
-        registry.register("refusals", "Answers of the gateway's own, by code", self.refusals.clone());
-        registry.register("charges", "Charges by how their figure came about", self.charges.clone());
+        registry.register(
+            "exchanges",
+            "Exchanges by endpoint and how they ended",
+            self.exchanges.clone(),
+        );
+        registry.register(
+            "refusals",
+            "Answers of the gateway's own, by code",
+            self.refusals.clone(),
+        );
+        registry.register(
+            "charges",
+            "Charges by how their figure came about",
+            self.charges.clone(),
+        );
         registry.register("tokens", "Tokens charged, by side", self.tokens.clone());
-        registry.register("charged_nano_usd", "Money charged, in nano-USD", self.charged_nano_usd.clone());
-        registry.register("open_exchanges", "Exchanges open now", self.open_exchanges.clone());
-        registry.register("settling", "Charges handed to the ledger and not yet durable", self.settling.clone());
-        registry.register("database_connected", "1 while Postgres takes charges and tells changes", self.database_connected.clone());
-        registry.register("first_gate_seconds", "From the request's facts to the hold", self.first_gate_seconds.clone());
-        registry.register("second_gate_seconds", "From the terminal event to the durable charge", self.second_gate_seconds.clone());
-        registry.register("first_byte_seconds", "From the request's head to the answer's first byte", self.first_byte_seconds.clone());
+        registry.register(
+            "charged_nano_usd",
+            "Money charged, in nano-USD",
+            self.charged_nano_usd.clone(),
+        );
+        registry.register(
+            "open_exchanges",
+            "Exchanges open now",
+            self.open_exchanges.clone(),
+        );
+        registry.register(
+            "settling",
+            "Charges handed to the ledger and not yet durable",
+            self.settling.clone(),
+        );
+        registry.register(
+            "database_connected",
+            "1 while Postgres takes charges and tells changes",
+            self.database_connected.clone(),
+        );
+        registry.register(
+            "first_gate_seconds",
+            "From the request's facts to the hold",
+            self.first_gate_seconds.clone(),
+        );
+        registry.register(
+            "second_gate_seconds",
+            "From the terminal event to the durable charge",
+            self.second_gate_seconds.clone(),
+        );
+        registry.register(
+            "first_byte_seconds",
+            "From the request's head to the answer's first byte",
+            self.first_byte_seconds.clone(),
+        );
         self
     }
 
     /// The text that Prometheus reads, the ledger's own figures included.
     pub(crate) fn text(&self, ledger: ledger::Stats) -> String {
-        self.settling.set(i64::try_from(ledger.settling).unwrap_or(i64::MAX));
-        self.database_connected.set(i64::from(ledger.connected && ledger.listening));
+        self.settling
+            .set(i64::try_from(ledger.settling).unwrap_or(i64::MAX));
+        self.database_connected
+            .set(i64::from(ledger.connected && ledger.listening));
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -132,9 +183,20 @@ mod tests {
     #[test]
     fn metrics_carry_the_prefix_and_their_help() {
         let metrics = Metrics::new();
-        metrics.refusals.get_or_create(&CodeLabel { code: "invalid_api_key" }).inc();
+        metrics
+            .refusals
+            .get_or_create(&CodeLabel {
+                code: "invalid_api_key",
+            })
+            .inc();
         let text = metrics.text(ledger::Stats::default());
-        assert!(text.contains("turnpike_refusals_total{code=\"invalid_api_key\"} 1"), "{text}");
-        assert!(text.contains("# HELP turnpike_second_gate_seconds"), "{text}");
+        assert!(
+            text.contains("turnpike_refusals_total{code=\"invalid_api_key\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("# HELP turnpike_second_gate_seconds"),
+            "{text}"
+        );
     }
 }

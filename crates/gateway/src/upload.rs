@@ -1,8 +1,8 @@
 //! The request body on its way up: scanned as it passes, its last byte withheld at the first gate.
 
 use std::{
-    convert::Infallible,
     collections::VecDeque,
+    convert::Infallible,
     pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
@@ -92,15 +92,24 @@ pub(crate) struct Said {
 ///
 /// # Errors
 /// A refusal when the body is ambiguous, invalid or too long, or the client leaves.
-pub(crate) async fn read(mut body: Incoming, api: Api, need: Need, bounds: Bounds) -> Result<Upload, Refusal> {
+pub(crate) async fn read(
+    mut body: Incoming,
+    api: Api,
+    need: Need,
+    bounds: Bounds,
+) -> Result<Upload, Refusal> {
     let hint = body.size_hint();
     if hint.lower() > bounds.bytes_max {
-        return Err(Refusal::BodyTooLarge { bytes_max: bounds.bytes_max });
+        return Err(Refusal::BodyTooLarge {
+            bytes_max: bounds.bytes_max,
+        });
     }
     let mut scanner = RequestScanner::new(api);
     let mut ahead = Vec::new();
     let mut bytes = 0_usize;
-    let short = hint.exact().is_some_and(|length| length <= READ_AHEAD_BYTES_MAX as u64);
+    let short = hint
+        .exact()
+        .is_some_and(|length| length <= READ_AHEAD_BYTES_MAX as u64);
     while !body.is_end_stream() {
         let known = match need {
             Need::Nothing => true,
@@ -114,26 +123,40 @@ pub(crate) async fn read(mut body: Incoming, api: Api, need: Need, bounds: Bound
         };
         let frame = match patience {
             None => body.frame().await,
-            Some(patience) if bytes < READ_AHEAD_BYTES_MAX => match timeout(patience, body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) => return Ok(flowing(body, ahead, scanner, bounds)),
-            },
+            Some(patience) if bytes < READ_AHEAD_BYTES_MAX => {
+                match timeout(patience, body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => return Ok(flowing(body, ahead, scanner, bounds)),
+                }
+            }
             Some(_) => return Ok(flowing(body, ahead, scanner, bounds)),
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| Refusal::ClientGone)?;
         // Trailers of a request end here: hyper would not pass them on unannounced either.
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         bytes = bytes.saturating_add(data.len());
-        let held_max = if known { usize::MAX } else { bounds.buffer_bytes_max };
+        let held_max = if known {
+            usize::MAX
+        } else {
+            bounds.buffer_bytes_max
+        };
         if bytes as u64 > bounds.bytes_max || bytes > held_max {
-            return Err(Refusal::BodyTooLarge { bytes_max: bounds.bytes_max.min(held_max as u64) });
+            return Err(Refusal::BodyTooLarge {
+                bytes_max: bounds.bytes_max.min(held_max as u64),
+            });
         }
         scanner.push(&data).map_err(|error| refuse(&error))?;
         ahead.push(data);
     }
     let facts = scanner.finish().map_err(|error| refuse(&error))?;
-    Ok(Upload::Whole(Whole { frames: ahead, facts, sized: hint.exact().is_some() }))
+    Ok(Upload::Whole(Whole {
+        frames: ahead,
+        facts,
+        sized: hint.exact().is_some(),
+    }))
 }
 
 fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: RequestScanner, bounds: Bounds) -> Upload {
@@ -149,11 +172,26 @@ fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: RequestScanner, bounds: B
         tell: Some(tell),
         verdict: hear_verdict,
     };
-    Upload::Flowing(Flowing { model, body: Observed::new(Ahead { frames: ahead.into(), rest: body }, watch), said, verdict })
+    Upload::Flowing(Flowing {
+        model,
+        body: Observed::new(
+            Ahead {
+                frames: ahead.into(),
+                rest: body,
+            },
+            watch,
+        ),
+        said,
+        verdict,
+    })
 }
 
 fn refuse(error: &BodyError) -> Refusal {
-    Refusal::InvalidBody { message: error.to_string(), param: error.param().map(str::to_owned), code: error.code() }
+    Refusal::InvalidBody {
+        message: error.to_string(),
+        param: error.param().map(str::to_owned),
+        code: error.code(),
+    }
 }
 
 /// A complete body on its way up: a known length if the client announced one.
@@ -165,7 +203,10 @@ pub(crate) struct Replay {
 impl Replay {
     /// These frames, one after the other.
     pub(crate) fn new(frames: Vec<Bytes>, sized: bool) -> Self {
-        Self { frames: frames.into(), sized }
+        Self {
+            frames: frames.into(),
+            sized,
+        }
     }
 }
 
@@ -173,7 +214,10 @@ impl Body for Replay {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.frames.pop_front().map(|data| Ok(Frame::data(data))))
     }
 
@@ -199,7 +243,10 @@ impl Body for Ahead {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.frames.pop_front() {
             Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
             None => pin!(&mut self.rest).poll_frame(cx),
@@ -211,7 +258,11 @@ impl Body for Ahead {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self.frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
+        let ahead = self
+            .frames
+            .iter()
+            .map(|frame| frame.len() as u64)
+            .sum::<u64>();
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(ahead));
@@ -256,15 +307,21 @@ impl Observer<Ahead> for Watch {
     fn frame(&mut self, data: Bytes) -> Split {
         let start = self.bytes;
         self.bytes = start.saturating_add(data.len() as u64);
-        let Scan::Reading(scanner) = &mut self.scan else { return Split::withhold(data) };
+        let Scan::Reading(scanner) = &mut self.scan else {
+            return Split::withhold(data);
+        };
         if start < KEPT_BYTES_MAX as u64 {
             self.kept.push(data.clone());
         }
-        let fresh = data.get(self.scanned_ahead.min(data.len())..).unwrap_or_default();
+        let fresh = data
+            .get(self.scanned_ahead.min(data.len())..)
+            .unwrap_or_default();
         self.scanned_ahead = self.scanned_ahead.saturating_sub(data.len());
         let refusal = match scanner.push(fresh) {
             Err(error) => Some(refuse(&error)),
-            Ok(()) if self.bytes > self.bytes_max => Some(Refusal::BodyTooLarge { bytes_max: self.bytes_max }),
+            Ok(()) if self.bytes > self.bytes_max => Some(Refusal::BodyTooLarge {
+                bytes_max: self.bytes_max,
+            }),
             Ok(()) => None,
         };
         if let Some(refusal) = refusal {
@@ -279,18 +336,24 @@ impl Observer<Ahead> for Watch {
 
     fn end(&mut self, end: End<Ahead>) {
         match (end, std::mem::replace(&mut self.scan, Scan::Over)) {
-            (End::Complete, Scan::Reading(scanner)) => self.tell(scanner.finish().map_err(|error| refuse(&error))),
+            (End::Complete, Scan::Reading(scanner)) => {
+                self.tell(scanner.finish().map_err(|error| refuse(&error)))
+            }
             (End::Complete, Scan::Over) => {}
             (End::Failed(_) | End::Abandoned(_), _) => self.tell(Err(Refusal::ClientGone)),
         }
     }
 
     fn full(&mut self) {
-        self.tell(Err(Refusal::BodyTooLarge { bytes_max: self.bytes_max }));
+        self.tell(Err(Refusal::BodyTooLarge {
+            bytes_max: self.bytes_max,
+        }));
     }
 
     fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<Gate> {
         // A sender that is gone decided nothing: the gate stays shut.
-        Pin::new(&mut self.verdict).poll(cx).map(|verdict| verdict.unwrap_or(Gate::Shut))
+        Pin::new(&mut self.verdict)
+            .poll(cx)
+            .map(|verdict| verdict.unwrap_or(Gate::Shut))
     }
 }

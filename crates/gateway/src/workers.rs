@@ -60,23 +60,43 @@ pub(crate) fn listeners(address: SocketAddr, workers: usize) -> io::Result<Vec<T
 ///
 /// # Errors
 /// When the system gives no thread or runtime.
-pub(crate) fn start(number: usize, listener: TcpListener, gateway: Arc<Gateway>, equipment: Equipment) -> io::Result<oneshot::Receiver<io::Result<Drained>>> {
+pub(crate) fn start(
+    number: usize,
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    equipment: Equipment,
+) -> io::Result<oneshot::Receiver<io::Result<Drained>>> {
     let (tell, ended) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        let drained = runtime.block_on(work(listener, gateway, equipment));
-        // Nobody listens once the program has given up waiting.
-        let _ = tell.send(drained);
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            let drained = runtime.block_on(work(listener, gateway, equipment));
+            // Nobody listens once the program has given up waiting.
+            let _ = tell.send(drained);
+        })?;
     Ok(ended)
 }
 
-async fn work(listener: TcpListener, gateway: Arc<Gateway>, equipment: Equipment) -> io::Result<Drained> {
+async fn work(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    equipment: Equipment,
+) -> io::Result<Drained> {
     let (leave, left) = mpsc::channel(equipment.drain_places);
     let drains = tokio::spawn(drain::run(Arc::clone(&gateway), left));
     let hurry = gateway.hurry.clone();
-    let worker = Worker { gateway, pool: Pool::new(equipment.tls, equipment.pool_limits), leave };
-    let drained = equipment.doors.serve(listener, Front(worker), equipment.shutdown, equipment.grace).await?;
+    let worker = Worker {
+        gateway,
+        pool: Pool::new(equipment.tls, equipment.pool_limits),
+        leave,
+    };
+    let drained = equipment
+        .doors
+        .serve(listener, Front(worker), equipment.shutdown, equipment.grace)
+        .await?;
     // Exchanges whose client has left go on without it; the last of them lets the drain end.
     tokio::select! {
         _ = drains => {}
@@ -94,12 +114,18 @@ struct Front(Worker);
 impl Handler for Front {
     type Body = ReplyBody;
 
-    async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Response<Self::Body>, Abort> {
+    async fn handle(
+        &self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<Self::Body>, Abort> {
         // hyper drops this future when the client leaves, and with it whatever it awaits. The exchange must
         // not be dropped: it holds money and may be working upstream. So it is a task of its own.
-        tokio::spawn(exchange(self.0.clone(), peer, request)).await.map_err(|error| {
-            tracing::error!(%error, "exchange.panicked: a defect; the hold stays");
-            Abort
-        })
+        tokio::spawn(exchange(self.0.clone(), peer, request))
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "exchange.panicked: a defect; the hold stays");
+                Abort
+            })
     }
 }

@@ -28,7 +28,11 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn figures(charge: &Row) -> (i64, &str, &str) {
-    (charge.get("amount"), charge.get("mark"), charge.get("ending"))
+    (
+        charge.get("amount"),
+        charge.get("mark"),
+        charge.get("ending"),
+    )
 }
 
 #[tokio::test]
@@ -36,18 +40,50 @@ async fn a_json_answer_is_charged_what_it_reports() {
     let bank = Bank::open().await;
     let upstream = Upstream::answering(json(ANSWER)).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
-    let (head, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, CHAT).await;
-    assert_eq!((head.status(), String::from_utf8(body).unwrap().as_str()), (200, ANSWER));
+    let (head, body) = turnpike
+        .post("/v1/chat/completions", &bank.token("").await, CHAT)
+        .await;
+    assert_eq!(
+        (head.status(), String::from_utf8(body).unwrap().as_str()),
+        (200, ANSWER)
+    );
 
     // The client has its last byte: the charge must stand now, without waiting.
-    let charge = bank.sql.query_one("select *, id::text as exchange, usage_raw::text as raw from turnpike.charge", &[]).await.unwrap();
+    let charge = bank
+        .sql
+        .query_one(
+            "select *, id::text as exchange, usage_raw::text as raw from turnpike.charge",
+            &[],
+        )
+        .await
+        .unwrap();
     assert_eq!(figures(&charge), (282_500, "measured", "complete"));
-    assert_eq!(charge.get::<_, &str>("exchange"), head.header("x-turnpike-exchange").unwrap());
-    assert_eq!((charge.get::<_, i64>("in_text"), charge.get::<_, i64>("out_text")), (53, 15));
+    assert_eq!(
+        charge.get::<_, &str>("exchange"),
+        head.header("x-turnpike-exchange").unwrap()
+    );
+    assert_eq!(
+        (
+            charge.get::<_, i64>("in_text"),
+            charge.get::<_, i64>("out_text")
+        ),
+        (53, 15)
+    );
     assert_eq!(charge.get::<_, &str>("model_requested"), "gpt-4o");
-    assert_eq!(charge.get::<_, Option<&str>>("model_answered"), Some("gpt-4o-2024-08-06"));
-    assert!(charge.get::<_, &str>("raw").contains("\"total_tokens\": 68"));
-    assert_eq!(bank.one::<i64>("select balance from turnpike.account").await, 20_000_000_000 - 282_500);
+    assert_eq!(
+        charge.get::<_, Option<&str>>("model_answered"),
+        Some("gpt-4o-2024-08-06")
+    );
+    assert!(
+        charge
+            .get::<_, &str>("raw")
+            .contains("\"total_tokens\": 68")
+    );
+    assert_eq!(
+        bank.one::<i64>("select balance from turnpike.account")
+            .await,
+        20_000_000_000 - 282_500
+    );
     bank.audited().await;
 }
 
@@ -56,10 +92,18 @@ async fn a_stream_is_charged_by_its_usage_frame() {
     let bank = Bank::open().await;
     let upstream = Upstream::answering(sse(&[DELTA, USAGE, "[DONE]"])).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
-    let (head, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, STREAM).await;
+    let (head, body) = turnpike
+        .post("/v1/chat/completions", &bank.token("").await, STREAM)
+        .await;
     assert_eq!(head.status(), 200);
-    assert_eq!(String::from_utf8(body).unwrap(), format!("data: {DELTA}\n\ndata: {USAGE}\n\ndata: [DONE]\n\n"));
-    assert_eq!(figures(&bank.charge().await), (282_500, "measured", "complete"));
+    assert_eq!(
+        String::from_utf8(body).unwrap(),
+        format!("data: {DELTA}\n\ndata: {USAGE}\n\ndata: [DONE]\n\n")
+    );
+    assert_eq!(
+        figures(&bank.charge().await),
+        (282_500, "measured", "complete")
+    );
     bank.audited().await;
 }
 
@@ -74,29 +118,54 @@ async fn nothing_of_the_tail_passes_while_the_charge_is_not_durable() {
             wire.read_message().await;
             wire.send([sse_head(), sse_event(DELTA)].concat()).await;
             gate.released().await;
-            wire.send([sse_event(USAGE), sse_event("[DONE]"), upstream::LAST_CHUNK.to_vec()].concat()).await;
+            wire.send(
+                [
+                    sse_event(USAGE),
+                    sse_event("[DONE]"),
+                    upstream::LAST_CHUNK.to_vec(),
+                ]
+                .concat(),
+            )
+            .await;
             wire.has_more().await;
         }
     })
     .await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let mut wire = Wire::connect(turnpike.clients).await;
-    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))
+        .await;
     wire.read_until(format!("data: {DELTA}\n\n")).await;
 
     // The hold is taken. Lock the account, let the upstream finish: the settlement now waits for this lock.
     let mut other = bank.db.client().await;
     let lock = other.transaction().await.unwrap();
-    lock.execute("select from turnpike.account for update", &[]).await.unwrap();
+    lock.execute("select from turnpike.account for update", &[])
+        .await
+        .unwrap();
     go_on.release();
     let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    eventually("the settlement waits", async || (bank.one::<i64>(waiting).await > 0).then_some(())).await;
-    assert!(!wire.received().text().contains("[DONE]"), "the tail has passed before the charge");
-    assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge").await, 0);
+    eventually("the settlement waits", async || {
+        (bank.one::<i64>(waiting).await > 0).then_some(())
+    })
+    .await;
+    assert!(
+        !wire.received().text().contains("[DONE]"),
+        "the tail has passed before the charge"
+    );
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.charge")
+            .await,
+        0
+    );
 
     lock.rollback().await.unwrap();
     wire.read_until("data: [DONE]\n\n").await;
-    assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge").await, 1);
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.charge")
+            .await,
+        1
+    );
     bank.audited().await;
 }
 
@@ -111,18 +180,30 @@ async fn a_client_that_hangs_up_at_the_first_frame_pays_as_much_as_one_that_stay
             wire.read_message().await;
             wire.send([sse_head(), sse_event(DELTA)].concat()).await;
             gone.released().await;
-            wire.send([sse_event(USAGE), sse_event("[DONE]"), upstream::LAST_CHUNK.to_vec()].concat()).await;
+            wire.send(
+                [
+                    sse_event(USAGE),
+                    sse_event("[DONE]"),
+                    upstream::LAST_CHUNK.to_vec(),
+                ]
+                .concat(),
+            )
+            .await;
             wire.has_more().await;
         }
     })
     .await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let mut wire = Wire::connect(turnpike.clients).await;
-    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))
+        .await;
     wire.read_until(format!("data: {DELTA}\n\n")).await;
     wire.reset();
     left.release();
-    assert_eq!(figures(&bank.charge().await), (282_500, "measured", "abandoned"));
+    assert_eq!(
+        figures(&bank.charge().await),
+        (282_500, "measured", "abandoned")
+    );
     bank.audited().await;
 }
 
@@ -144,11 +225,15 @@ async fn a_client_that_leaves_before_the_answer_pays_for_it() {
     .await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let mut wire = Wire::connect(turnpike.clients).await;
-    wire.send(post("/v1/chat/completions", &bank.token("").await, CHAT)).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, CHAT))
+        .await;
     asked.released().await;
     wire.reset();
     left.release();
-    assert_eq!(figures(&bank.charge().await), (282_500, "measured", "abandoned"));
+    assert_eq!(
+        figures(&bank.charge().await),
+        (282_500, "measured", "abandoned")
+    );
     bank.audited().await;
 }
 
@@ -164,11 +249,17 @@ async fn disconnect_void_charges_nothing_and_estimate_an_estimate() {
         .await;
         let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("DISCONNECT", policy)]);
         let mut wire = Wire::connect(turnpike.clients).await;
-        wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+        wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))
+            .await;
         wire.read_until(format!("data: {DELTA}\n\n")).await;
         wire.reset();
         bank.audited().await;
-        assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge").await, charges, "{policy}");
+        assert_eq!(
+            bank.one::<i64>("select count(*) from turnpike.charge")
+                .await,
+            charges,
+            "{policy}"
+        );
         assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge where mark = 'estimated' and ending = 'abandoned'").await, charges, "{policy}");
     }
 }
@@ -179,20 +270,43 @@ async fn a_stream_without_usage_is_estimated_and_marked() {
     let delta = r#"{"id":"c","model":"gpt-3.5-turbo-0125","choices":[{"index":0,"delta":{"content":"I am fine, thank you."}}]}"#;
     let upstream = Upstream::answering(sse(&[delta, "[DONE]"])).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
-    let (head, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, STREAM_WITHOUT_USAGE).await;
+    let (head, body) = turnpike
+        .post(
+            "/v1/chat/completions",
+            &bank.token("").await,
+            STREAM_WITHOUT_USAGE,
+        )
+        .await;
     assert_eq!(head.status(), 200);
-    assert_eq!(String::from_utf8(body).unwrap(), format!("data: {delta}\n\ndata: [DONE]\n\n"));
+    assert_eq!(
+        String::from_utf8(body).unwrap(),
+        format!("data: {delta}\n\ndata: [DONE]\n\n")
+    );
     // The bytes upstream are the client's: nothing was injected.
     assert!(upstream.received_text().ends_with(STREAM_WITHOUT_USAGE));
     let charge = bank.charge().await;
     let (amount, mark, _) = figures(&charge);
     assert_eq!(mark, "estimated");
-    assert_eq!(bank.one::<Option<String>>("select usage_raw::text from turnpike.charge").await, None);
+    assert_eq!(
+        bank.one::<Option<String>>("select usage_raw::text from turnpike.charge")
+            .await,
+        None
+    );
     // 8 tokens of text and some for the message's frame; 7 or 8 of answer.
-    let (input, output) = (charge.get::<_, i64>("in_text"), charge.get::<_, i64>("out_text"));
-    assert!((8..=20).contains(&input) && (6..=9).contains(&output), "{input} {output}");
+    let (input, output) = (
+        charge.get::<_, i64>("in_text"),
+        charge.get::<_, i64>("out_text"),
+    );
+    assert!(
+        (8..=20).contains(&input) && (6..=9).contains(&output),
+        "{input} {output}"
+    );
     assert_eq!(amount, input * 500 + output * 1_500);
-    assert_eq!(bank.one::<i64>("select count(*) from turnpike.estimates").await, 1);
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.estimates")
+            .await,
+        1
+    );
     bank.audited().await;
 }
 
@@ -201,12 +315,25 @@ async fn inject_asks_for_usage_and_hides_the_extra_frame() {
     let bank = Bank::open().await;
     let upstream = Upstream::answering(sse(&[DELTA, USAGE, "[DONE]"])).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("STREAM_USAGE", "inject")]);
-    let (_, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, STREAM_WITHOUT_USAGE).await;
-    assert_eq!(String::from_utf8(body).unwrap(), format!("data: {DELTA}\n\ndata: [DONE]\n\n"));
+    let (_, body) = turnpike
+        .post(
+            "/v1/chat/completions",
+            &bank.token("").await,
+            STREAM_WITHOUT_USAGE,
+        )
+        .await;
+    assert_eq!(
+        String::from_utf8(body).unwrap(),
+        format!("data: {DELTA}\n\ndata: [DONE]\n\n")
+    );
     let sent = upstream.received_text();
-    let injected = STREAM_WITHOUT_USAGE.replace("]}", r#"],"stream_options":{"include_usage":true}}"#);
+    let injected =
+        STREAM_WITHOUT_USAGE.replace("]}", r#"],"stream_options":{"include_usage":true}}"#);
     assert!(sent.ends_with(&injected), "{sent}");
-    assert!(sent.contains(&format!("Content-Length: {}\r\n", injected.len())), "{sent}");
+    assert!(
+        sent.contains(&format!("Content-Length: {}\r\n", injected.len())),
+        "{sent}"
+    );
     assert_eq!(bank.charge().await.get::<_, &str>("mark"), "measured");
     bank.audited().await;
 }
@@ -217,8 +344,13 @@ async fn require_refuses_a_stream_that_does_not_ask_for_usage() {
     let upstream = Upstream::answering(sse(&[DELTA, USAGE, "[DONE]"])).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("STREAM_USAGE", "require")]);
     let token = bank.token("").await;
-    let (head, body) = turnpike.post("/v1/chat/completions", &token, STREAM_WITHOUT_USAGE).await;
-    assert_eq!((head.status(), head.header("x-turnpike-refusal")), (400, Some("usage_required")));
+    let (head, body) = turnpike
+        .post("/v1/chat/completions", &token, STREAM_WITHOUT_USAGE)
+        .await;
+    assert_eq!(
+        (head.status(), head.header("x-turnpike-refusal")),
+        (400, Some("usage_required"))
+    );
     assert!(String::from_utf8(body).unwrap().contains("include_usage"));
     assert_eq!(upstream.connections(), 0);
     let (head, _) = turnpike.post("/v1/chat/completions", &token, STREAM).await;
@@ -229,13 +361,34 @@ async fn require_refuses_a_stream_that_does_not_ask_for_usage() {
 async fn an_upstream_error_passes_untouched_and_costs_nothing() {
     let bank = Bank::open().await;
     let error = r#"{"error":{"message":"Too long.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
-    let upstream = Upstream::answering(upstream::answer("400 Bad Request", &[("Content-Type", "application/json"), ("x-request-id", "req_1")], error)).await;
+    let upstream = Upstream::answering(upstream::answer(
+        "400 Bad Request",
+        &[
+            ("Content-Type", "application/json"),
+            ("x-request-id", "req_1"),
+        ],
+        error,
+    ))
+    .await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
-    let (head, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, CHAT).await;
-    assert_eq!((head.status(), head.header("x-request-id"), head.header("x-turnpike-refusal")), (400, Some("req_1"), None));
+    let (head, body) = turnpike
+        .post("/v1/chat/completions", &bank.token("").await, CHAT)
+        .await;
+    assert_eq!(
+        (
+            head.status(),
+            head.header("x-request-id"),
+            head.header("x-turnpike-refusal")
+        ),
+        (400, Some("req_1"), None)
+    );
     assert_eq!(String::from_utf8(body).unwrap(), error);
     bank.audited().await;
-    assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge").await, 0);
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.charge")
+            .await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -249,27 +402,49 @@ async fn a_broken_answer_is_estimated_and_looks_broken() {
     .await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let mut wire = Wire::connect(turnpike.clients).await;
-    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))
+        .await;
     let (received, _) = patiently("the end", wire.read_to_end()).await;
-    assert!(!received.ends_with(upstream::LAST_CHUNK), "a truncated stream must look truncated");
+    assert!(
+        !received.ends_with(upstream::LAST_CHUNK),
+        "a truncated stream must look truncated"
+    );
     let charge = bank.charge().await;
-    assert_eq!((charge.get::<_, &str>("mark"), charge.get::<_, &str>("ending")), ("estimated", "failed"));
+    assert_eq!(
+        (
+            charge.get::<_, &str>("mark"),
+            charge.get::<_, &str>("ending")
+        ),
+        ("estimated", "failed")
+    );
     bank.audited().await;
 }
 
 #[tokio::test]
 async fn a_claim_above_the_bound_is_charged_at_the_bound() {
     let bank = Bank::open().await;
-    let absurd = ANSWER.replace("\"prompt_tokens\":53,\"completion_tokens\":15,\"total_tokens\":68", "\"prompt_tokens\":1000000000,\"completion_tokens\":15,\"total_tokens\":1000000015");
+    let absurd = ANSWER.replace(
+        "\"prompt_tokens\":53,\"completion_tokens\":15,\"total_tokens\":68",
+        "\"prompt_tokens\":1000000000,\"completion_tokens\":15,\"total_tokens\":1000000015",
+    );
     let upstream = Upstream::answering(json(&absurd)).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let body = CHAT.replace("\"messages\"", "\"max_tokens\":100,\"messages\"");
-    let (head, _) = turnpike.post("/v1/chat/completions", &bank.token("").await, &body).await;
+    let (head, _) = turnpike
+        .post("/v1/chat/completions", &bank.token("").await, &body)
+        .await;
     assert_eq!(head.status(), 200);
     let charge = bank.charge().await;
     assert_eq!(charge.get::<_, &str>("mark"), "bounded");
-    assert_eq!(charge.get::<_, i64>("amount"), body.len() as i64 * 2_500 + 100 * 10_000);
-    assert_eq!(charge.get::<_, i64>("in_text"), 1_000_000_000, "what the provider claimed is kept");
+    assert_eq!(
+        charge.get::<_, i64>("amount"),
+        body.len() as i64 * 2_500 + 100 * 10_000
+    );
+    assert_eq!(
+        charge.get::<_, i64>("in_text"),
+        1_000_000_000,
+        "what the provider claimed is kept"
+    );
     bank.audited().await;
 }
 
@@ -279,20 +454,46 @@ async fn embeddings_and_responses_are_charged() {
     let embedding = r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.1]}],"model":"text-embedding-3-small","usage":{"prompt_tokens":1,"total_tokens":1}}"#;
     let upstream = Upstream::answering(json(embedding)).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
-    let (head, _) = turnpike.post("/v1/embeddings", &bank.token("").await, r#"{"model":"text-embedding-3-small","input":"a"}"#).await;
+    let (head, _) = turnpike
+        .post(
+            "/v1/embeddings",
+            &bank.token("").await,
+            r#"{"model":"text-embedding-3-small","input":"a"}"#,
+        )
+        .await;
     assert_eq!(head.status(), 200);
     assert_eq!(bank.charge().await.get::<_, i64>("amount"), 20);
 
     let bank = Bank::open().await;
     let completed = r#"{"type":"response.completed","response":{"id":"resp_1","model":"gpt-4o-2024-08-06","status":"completed","usage":{"input_tokens":53,"input_tokens_details":{"cached_tokens":13},"output_tokens":15,"output_tokens_details":{"reasoning_tokens":5},"total_tokens":68}}}"#;
-    let stream = [sse_head(), upstream::chunk(format!("event: response.completed\ndata: {completed}\n\n")), upstream::LAST_CHUNK.to_vec()].concat();
+    let stream = [
+        sse_head(),
+        upstream::chunk(format!("event: response.completed\ndata: {completed}\n\n")),
+        upstream::LAST_CHUNK.to_vec(),
+    ]
+    .concat();
     let upstream = Upstream::answering(stream).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
-    let (head, _) = turnpike.post("/v1/responses", &bank.token("").await, r#"{"model":"gpt-4o","stream":true,"input":"Hello"}"#).await;
+    let (head, _) = turnpike
+        .post(
+            "/v1/responses",
+            &bank.token("").await,
+            r#"{"model":"gpt-4o","stream":true,"input":"Hello"}"#,
+        )
+        .await;
     assert_eq!(head.status(), 200);
     let charge = bank.charge().await;
-    assert_eq!(charge.get::<_, i64>("amount"), 40 * 2_500 + 13 * 1_250 + 15 * 10_000);
-    assert_eq!((charge.get::<_, i64>("out_reasoning"), charge.get::<_, Option<&str>>("response_id")), (5, Some("resp_1")));
+    assert_eq!(
+        charge.get::<_, i64>("amount"),
+        40 * 2_500 + 13 * 1_250 + 15 * 10_000
+    );
+    assert_eq!(
+        (
+            charge.get::<_, i64>("out_reasoning"),
+            charge.get::<_, Option<&str>>("response_id")
+        ),
+        (5, Some("resp_1"))
+    );
     bank.audited().await;
 }
 
@@ -304,9 +505,17 @@ async fn a_compressed_answer_is_metered_and_passes_as_it_is() {
     answer.extend(&body);
     let upstream = Upstream::answering(answer).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
-    let (head, received) = turnpike.post("/v1/chat/completions", &bank.token("").await, CHAT).await;
-    assert_eq!((head.header("content-encoding"), received), (Some("gzip"), body));
-    assert_eq!(figures(&bank.charge().await), (282_500, "measured", "complete"));
+    let (head, received) = turnpike
+        .post("/v1/chat/completions", &bank.token("").await, CHAT)
+        .await;
+    assert_eq!(
+        (head.header("content-encoding"), received),
+        (Some("gzip"), body)
+    );
+    assert_eq!(
+        figures(&bank.charge().await),
+        (282_500, "measured", "complete")
+    );
 }
 
 #[tokio::test]
@@ -322,19 +531,35 @@ async fn a_stream_that_was_aborted_by_us_ends_in_no_clean_close() {
             wire.read_message().await;
             wire.send([sse_head(), sse_event(DELTA)].concat()).await;
             gate.released().await;
-            wire.send([sse_event(USAGE), sse_event("[DONE]"), upstream::LAST_CHUNK.to_vec()].concat()).await;
+            wire.send(
+                [
+                    sse_event(USAGE),
+                    sse_event("[DONE]"),
+                    upstream::LAST_CHUNK.to_vec(),
+                ]
+                .concat(),
+            )
+            .await;
             wire.has_more().await;
         }
     })
     .await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let mut wire = Wire::connect(turnpike.clients).await;
-    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM)).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))
+        .await;
     wire.read_until(format!("data: {DELTA}\n\n")).await;
     bank.sql.batch_execute("set session_replication_role = replica; delete from turnpike.price where pattern = 'gpt-4o'").await.unwrap();
     go_on.release();
     let (received, ending) = patiently("the end", wire.read_to_end()).await;
-    assert!(!String::from_utf8_lossy(&received).contains("[DONE]"), "the tail passed without a charge");
+    assert!(
+        !String::from_utf8_lossy(&received).contains("[DONE]"),
+        "the tail passed without a charge"
+    );
     assert!(!received.ends_with(upstream::LAST_CHUNK) || ending == Ending::Reset);
-    assert_eq!(bank.one::<i64>("select count(*) from turnpike.hold").await, 1, "the hold stays");
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.hold").await,
+        1,
+        "the hold stays"
+    );
 }

@@ -6,24 +6,50 @@ use testkit::upstream::{Upstream, json};
 
 use crate::support::{Bank, Turnpike, command, eventually};
 
-const CHAT: &str = r#"{"model":"gpt-4o","max_tokens":1,"messages":[{"role":"user","content":"prompt-canary"}]}"#;
+const CHAT: &str =
+    r#"{"model":"gpt-4o","max_tokens":1,"messages":[{"role":"user","content":"prompt-canary"}]}"#;
 const ANSWER: &str = r#"{"id":"c","model":"gpt-4o","choices":[{"message":{"content":"answer-canary"}}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
 
 #[tokio::test]
 async fn a_revoked_token_is_refused_by_every_running_gateway() {
     let bank = Bank::open().await;
     let upstream = Upstream::answering(json(ANSWER)).await;
-    let gateways = [Turnpike::start(&bank.db, &upstream.url(), &[]), Turnpike::start(&bank.db, &upstream.url(), &[])];
+    let gateways = [
+        Turnpike::start(&bank.db, &upstream.url(), &[]),
+        Turnpike::start(&bank.db, &upstream.url(), &[]),
+    ];
     let token = bank.token("").await;
     for gateway in &gateways {
-        assert_eq!(gateway.post("/v1/chat/completions", &token, CHAT).await.0.status(), 200);
+        assert_eq!(
+            gateway
+                .post("/v1/chat/completions", &token, CHAT)
+                .await
+                .0
+                .status(),
+            200
+        );
     }
-    bank.sql.execute("select turnpike.revoke_token($1)", &[&token]).await.unwrap();
+    bank.sql
+        .execute("select turnpike.revoke_token($1)", &[&token])
+        .await
+        .unwrap();
     let revoked = Instant::now();
     for gateway in &gateways {
-        eventually("the token is refused", async || (gateway.post("/v1/chat/completions", &token, CHAT).await.0.status() == 401).then_some(())).await;
+        eventually("the token is refused", async || {
+            (gateway
+                .post("/v1/chat/completions", &token, CHAT)
+                .await
+                .0
+                .status()
+                == 401)
+                .then_some(())
+        })
+        .await;
     }
-    println!("revocation reached both gateways after {:?}", revoked.elapsed());
+    println!(
+        "revocation reached both gateways after {:?}",
+        revoked.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -34,18 +60,49 @@ async fn a_new_price_and_a_new_upstream_hold_without_a_restart() {
     let turnpike = Turnpike::start(&bank.db, &first.url(), &[]);
     let token = bank.token("").await;
     let priced = CHAT.replace("gpt-4o", "new-model");
-    assert_eq!(turnpike.post("/v1/chat/completions", &token, &priced).await.0.status(), 404);
-    bank.sql.batch_execute("select turnpike.set_price('new-model', input => 1, output => 2, output_max => 100)").await.unwrap();
-    eventually("the price holds", async || (turnpike.post("/v1/chat/completions", &token, &priced).await.0.status() == 200).then_some(())).await;
+    assert_eq!(
+        turnpike
+            .post("/v1/chat/completions", &token, &priced)
+            .await
+            .0
+            .status(),
+        404
+    );
+    bank.sql
+        .batch_execute(
+            "select turnpike.set_price('new-model', input => 1, output => 2, output_max => 100)",
+        )
+        .await
+        .unwrap();
+    eventually("the price holds", async || {
+        (turnpike
+            .post("/v1/chat/completions", &token, &priced)
+            .await
+            .0
+            .status()
+            == 200)
+            .then_some(())
+    })
+    .await;
     assert_eq!(second.connections(), 0);
-    bank.sql.execute("select turnpike.set_upstream('second', $1, key => 'sk-second')", &[&format!("{}/base", second.url())]).await.unwrap();
+    bank.sql
+        .execute(
+            "select turnpike.set_upstream('second', $1, key => 'sk-second')",
+            &[&format!("{}/base", second.url())],
+        )
+        .await
+        .unwrap();
     eventually("the upstream holds", async || {
         turnpike.post("/v1/chat/completions", &token, CHAT).await;
         (second.connections() > 0).then_some(())
     })
     .await;
     let got = second.received()[0].text();
-    assert!(got.starts_with("POST /base/chat/completions HTTP/1.1\r\n") && got.contains("Bearer sk-second"), "{got}");
+    assert!(
+        got.starts_with("POST /base/chat/completions HTTP/1.1\r\n")
+            && got.contains("Bearer sk-second"),
+        "{got}"
+    );
 }
 
 #[tokio::test]
@@ -54,13 +111,30 @@ async fn the_models_a_token_may_use_are_listed() {
     let upstream = Upstream::answering(json(ANSWER)).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let token = bank.token(", models => '{gpt-4o*}'").await;
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let get = |path: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n")
+    };
     let (head, body) = turnpike.call(get("/v1/models")).await;
     let list: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    let names: Vec<&str> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    let names: Vec<&str> = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| model["id"].as_str().unwrap())
+        .collect();
     assert_eq!((head.status(), names), (200, vec!["gpt-4o", "gpt-4o-mini"]));
-    assert_eq!(turnpike.call(get("/v1/models/gpt-4o")).await.0.status(), 200);
-    assert_eq!(turnpike.call(get("/v1/models/gpt-3.5-turbo")).await.0.status(), 404);
+    assert_eq!(
+        turnpike.call(get("/v1/models/gpt-4o")).await.0.status(),
+        200
+    );
+    assert_eq!(
+        turnpike
+            .call(get("/v1/models/gpt-3.5-turbo"))
+            .await
+            .0
+            .status(),
+        404
+    );
     assert_eq!(upstream.connections(), 0);
 }
 
@@ -71,11 +145,16 @@ async fn health_readiness_and_metrics_are_on_the_admin_address() {
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     assert_eq!(turnpike.admin("/healthz").await.0.status(), 200);
     assert_eq!(turnpike.admin("/readyz").await.0.status(), 200);
-    turnpike.post("/v1/chat/completions", &bank.token("").await, CHAT).await;
-    turnpike.post("/v1/chat/completions", "tp-wrong", CHAT).await;
+    turnpike
+        .post("/v1/chat/completions", &bank.token("").await, CHAT)
+        .await;
+    turnpike
+        .post("/v1/chat/completions", "tp-wrong", CHAT)
+        .await;
     let metrics = eventually("the exchange is counted", async || {
         let text = turnpike.admin("/metrics").await.1;
-        text.contains(r#"turnpike_exchanges_total{endpoint="chat/completions",end="complete"} 1"#).then_some(text)
+        text.contains(r#"turnpike_exchanges_total{endpoint="chat/completions",end="complete"} 1"#)
+            .then_some(text)
     })
     .await;
     for line in [
@@ -94,14 +173,38 @@ async fn no_secret_and_no_prompt_is_in_logs_metrics_or_database() {
     let bank = Bank::open().await;
     let upstream = Upstream::answering(json(ANSWER)).await;
     for format in ["text", "json"] {
-        let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("LOG_FORMAT", format), ("LOG_LEVEL", "trace")]);
+        let turnpike = Turnpike::start(
+            &bank.db,
+            &upstream.url(),
+            &[("LOG_FORMAT", format), ("LOG_LEVEL", "trace")],
+        );
         let token = bank.token("").await;
-        turnpike.post("/v1/chat/completions?query-canary=1", &token, CHAT).await;
-        turnpike.post("/v1/chat/completions", "tp-token-canary", CHAT).await;
-        turnpike.post("/v1/chat/completions", &token, &CHAT.replace("\"max", "\"model\":\"x\",\"max")).await;
-        eventually("the exchange is logged", async || turnpike.log().contains("chat/completions").then_some(())).await;
+        turnpike
+            .post("/v1/chat/completions?query-canary=1", &token, CHAT)
+            .await;
+        turnpike
+            .post("/v1/chat/completions", "tp-token-canary", CHAT)
+            .await;
+        turnpike
+            .post(
+                "/v1/chat/completions",
+                &token,
+                &CHAT.replace("\"max", "\"model\":\"x\",\"max"),
+            )
+            .await;
+        eventually("the exchange is logged", async || {
+            turnpike.log().contains("chat/completions").then_some(())
+        })
+        .await;
         let seen = turnpike.log() + &turnpike.admin("/metrics").await.1;
-        for canary in [token.as_str(), "prompt-canary", "answer-canary", "query-canary", "tp-token-canary", "sk-upstream-canary"] {
+        for canary in [
+            token.as_str(),
+            "prompt-canary",
+            "answer-canary",
+            "query-canary",
+            "tp-token-canary",
+            "sk-upstream-canary",
+        ] {
             assert!(!seen.contains(canary), "{canary} was logged");
         }
     }
@@ -109,7 +212,12 @@ async fn no_secret_and_no_prompt_is_in_logs_metrics_or_database() {
     assert!(tables.len() > 9);
     for canary in ["%-canary%", "%tp-________________________________%"] {
         for statement in &tables {
-            let count: i64 = bank.sql.query_one(statement.get::<_, &str>(0), &[&canary]).await.unwrap().get(0);
+            let count: i64 = bank
+                .sql
+                .query_one(statement.get::<_, &str>(0), &[&canary])
+                .await
+                .unwrap()
+                .get(0);
             assert_eq!(count, 0, "{canary}: {}", statement.get::<_, &str>(0));
         }
     }
@@ -119,7 +227,11 @@ async fn no_secret_and_no_prompt_is_in_logs_metrics_or_database() {
 fn run(settings: &[(&str, String)], arguments: &[&str]) -> (i32, String, String) {
     let output = command(settings).args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 #[tokio::test]
@@ -132,9 +244,16 @@ async fn commands_do_what_they_say() {
         stdout
     };
     assert!(ok(&["migrate"]).contains("is at version"));
-    assert!(ok(&["account", "top-up", "bob", "1.5", "--note", "cash", "--create"]).contains("1.50 USD"));
+    assert!(
+        ok(&[
+            "account", "top-up", "bob", "1.5", "--note", "cash", "--create"
+        ])
+        .contains("1.50 USD")
+    );
     assert!(ok(&["account", "list"]).contains("bob"));
-    let token = ok(&["token", "issue", "bob", "--budget", "1", "--models", "gpt-4o*", "--label", "laptop"]);
+    let token = ok(&[
+        "token", "issue", "bob", "--budget", "1", "--models", "gpt-4o*", "--label", "laptop",
+    ]);
     let token = token.trim();
     assert!(token.starts_with("tp-"));
     assert!(ok(&["token", "list", "--account", "bob"]).contains("laptop"));
@@ -143,7 +262,17 @@ async fn commands_do_what_they_say() {
     assert_ne!(rotated.trim(), token);
     ok(&["token", "revoke", &rotated.trim()[..10]]);
     assert!(ok(&["token", "list"]).contains("revoked"));
-    ok(&["price", "set", "m", "--input", "1", "--cached-input", "0.5", "--output", "2"]);
+    ok(&[
+        "price",
+        "set",
+        "m",
+        "--input",
+        "1",
+        "--cached-input",
+        "0.5",
+        "--output",
+        "2",
+    ]);
     assert!(ok(&["price", "list", "m"]).contains("0.50"));
     assert!(ok(&["usage", "--by", "model"]).contains("total"));
 }
@@ -152,10 +281,16 @@ async fn commands_do_what_they_say() {
 async fn the_price_list_is_imported_once_and_says_what_it_left_out() {
     let bank = Bank::open().await;
     let settings = [("DATABASE_URL", bank.db.url())];
-    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/model_prices.json");
+    let list = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../config/model_prices.json"
+    );
     let (code, stdout, stderr) = run(&settings, &["price", "import", list]);
     assert_eq!(code, 0, "{stderr}");
-    assert!(stdout.contains("price rows set") && stderr.contains("left out"), "{stdout} {stderr}");
+    assert!(
+        stdout.contains("price rows set") && stderr.contains("left out"),
+        "{stdout} {stderr}"
+    );
     let (_, stdout, _) = run(&settings, &["price", "import", list]);
     assert!(stdout.starts_with("0 price rows set"), "{stdout}");
     assert_eq!(bank.one::<i64>("select out_text from turnpike.price where pattern = 'gpt-5-2025-08-07' and tier = 'priority' and valid_to is null").await, 20_000_000_000);
@@ -168,19 +303,62 @@ async fn what_goes_wrong_is_one_line_and_an_exit_code() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let cases: &[(&[(&str, String)], &[&str], i32, &str)] = &[
-        (&[database.clone()], &["tokens"], 64, "unrecognized subcommand"),
+        (
+            &[database.clone()],
+            &["tokens"],
+            64,
+            "unrecognized subcommand",
+        ),
         (&[database.clone(), ("PORT", "x".into())], &[], 78, "PORT"),
-        (&[("DATABASE_URL", "nonsense://".into())], &[], 78, "DATABASE_URL"),
-        (&[("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x".into())], &[], 69, "127.0.0.1:1"),
+        (
+            &[("DATABASE_URL", "nonsense://".into())],
+            &[],
+            78,
+            "DATABASE_URL",
+        ),
+        (
+            &[("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x".into())],
+            &[],
+            69,
+            "127.0.0.1:1",
+        ),
         (&[database.clone(), ("PORT", port)], &[], 71, "PORT"),
-        (&[database.clone(), ("TLS_CERT", "/nowhere/cert.pem".into()), ("TLS_KEY", "/nowhere/key.pem".into())], &[], 66, "/nowhere/cert.pem"),
-        (&[database.clone(), ("OPENAI_URL", "ftp://x".into())], &[], 78, "OPENAI_URL"),
-        (&[database.clone()], &["token", "issue", "nobody-here"], 65, "create_account"),
-        (&[database], &["price", "import", "/nowhere/list.json"], 66, "/nowhere/list.json"),
+        (
+            &[
+                database.clone(),
+                ("TLS_CERT", "/nowhere/cert.pem".into()),
+                ("TLS_KEY", "/nowhere/key.pem".into()),
+            ],
+            &[],
+            66,
+            "/nowhere/cert.pem",
+        ),
+        (
+            &[database.clone(), ("OPENAI_URL", "ftp://x".into())],
+            &[],
+            78,
+            "OPENAI_URL",
+        ),
+        (
+            &[database.clone()],
+            &["token", "issue", "nobody-here"],
+            65,
+            "create_account",
+        ),
+        (
+            &[database],
+            &["price", "import", "/nowhere/list.json"],
+            66,
+            "/nowhere/list.json",
+        ),
     ];
     for (settings, arguments, code, word) in cases {
         let (given, _, stderr) = run(settings, arguments);
-        let last = stderr.trim_end().lines().find(|line| line.starts_with("turnpike: ")).unwrap_or_default();
+        let last = stderr
+            .trim_end()
+            .lines()
+            .find(|line| line.starts_with("turnpike: "))
+            .unwrap_or_default();
         assert_eq!(given, *code, "{settings:?} {arguments:?}: {stderr}");
         assert!(last.contains(word), "{word} is not in {stderr:?}");
         assert!(!stderr.contains("panicked"), "{stderr}");

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use crate::support::{Bank, Turnpike, eventually, post};
 
 /// At most 100 output tokens at 10 USD and 74 bytes of input at 2.5 USD per million.
-const CHAT: &str = r#"{"model":"gpt-4o","max_tokens":100,"messages":[{"role":"user","content":""}]}"#;
+const CHAT: &str =
+    r#"{"model":"gpt-4o","max_tokens":100,"messages":[{"role":"user","content":""}]}"#;
 const ANSWER: &str = r#"{"id":"c","model":"gpt-4o","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":100,"total_tokens":110}}"#;
 /// What CHAT could cost at most, and what ANSWER does cost, in nano-USD.
 const BOUND: i64 = CHAT.len() as i64 * 2_500 + 100 * 10_000;
@@ -23,14 +24,32 @@ async fn a_hold_that_does_not_fit_is_refused_before_the_upstream_hears_of_it() {
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let token = bank.token(", budget_usd => 0.0005").await;
     let (head, body) = turnpike.post("/v1/chat/completions", &token, CHAT).await;
-    assert_eq!((head.status(), head.header("x-turnpike-refusal"), head.header("x-should-retry")), (429, Some("insufficient_quota"), Some("false")));
+    assert_eq!(
+        (
+            head.status(),
+            head.header("x-turnpike-refusal"),
+            head.header("x-should-retry")
+        ),
+        (429, Some("insufficient_quota"), Some("false"))
+    );
     let body = String::from_utf8(body).unwrap();
-    assert!(body.contains("insufficient_quota") && body.contains("of at most 3"), "{body}");
+    assert!(
+        body.contains("insufficient_quota") && body.contains("of at most 3"),
+        "{body}"
+    );
     assert_eq!(upstream.connections(), 0);
     // The limit it names does fit.
-    let limit = body.split("of at most ").nth(1).unwrap().split(' ').next().unwrap();
+    let limit = body
+        .split("of at most ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
     let fitting = CHAT.replace("100", limit);
-    let (head, _) = turnpike.post("/v1/chat/completions", &token, &fitting).await;
+    let (head, _) = turnpike
+        .post("/v1/chat/completions", &token, &fitting)
+        .await;
     assert_eq!(head.status(), 200, "{fitting}");
 }
 
@@ -39,14 +58,20 @@ async fn exactly_the_affordable_number_of_parallel_calls_succeeds() {
     let bank = Bank::open().await;
     let upstream = Upstream::answering(json(ANSWER)).await;
     // Two gateways share the account: holds count across them.
-    let gateways = [Turnpike::start(&bank.db, &upstream.url(), &[]), Turnpike::start(&bank.db, &upstream.url(), &[])];
+    let gateways = [
+        Turnpike::start(&bank.db, &upstream.url(), &[]),
+        Turnpike::start(&bank.db, &upstream.url(), &[]),
+    ];
     // 20 calls at their cost, plus what one more hold needs above its cost: then 20 fit one after the other, and never 21.
     let budget = COST * 20 + (BOUND - COST);
     bank.sql.execute("insert into turnpike.credit (account_id, amount, note) select id, $1 - balance, 'test' from turnpike.account", &[&budget]).await.unwrap();
     let token = bank.token("").await;
     let mut calls = JoinSet::new();
     for call in 0..200 {
-        let (address, request) = (gateways[call % 2].clients, post("/v1/chat/completions", &token, CHAT));
+        let (address, request) = (
+            gateways[call % 2].clients,
+            post("/v1/chat/completions", &token, CHAT),
+        );
         calls.spawn(async move {
             let mut wire = Wire::connect(address).await;
             wire.send(request).await;
@@ -64,11 +89,19 @@ async fn exactly_the_affordable_number_of_parallel_calls_succeeds() {
     }
     bank.audited().await;
     assert_eq!(succeeded, 20);
-    assert_eq!(bank.one::<i64>("select balance from turnpike.account").await, budget - 20 * COST);
+    assert_eq!(
+        bank.one::<i64>("select balance from turnpike.account")
+            .await,
+        budget - 20 * COST
+    );
 }
 
 async fn turnpike_call(turnpike: &Turnpike, token: &str) -> u16 {
-    turnpike.post("/v1/chat/completions", token, CHAT).await.0.status()
+    turnpike
+        .post("/v1/chat/completions", token, CHAT)
+        .await
+        .0
+        .status()
 }
 
 #[tokio::test]
@@ -92,11 +125,27 @@ async fn an_open_exchange_counts_by_its_bound() {
     let token = bank.token(&budget).await;
     let mut first = Wire::connect(turnpike.clients).await;
     first.send(post("/v1/chat/completions", &token, CHAT)).await;
-    eventually("the first is held", async || (bank.one::<i64>("select count(*) from turnpike.open_holds").await == 1).then_some(())).await;
-    assert_eq!(bank.one::<i64>("select amount from turnpike.hold").await, BOUND);
+    eventually("the first is held", async || {
+        (bank
+            .one::<i64>("select count(*) from turnpike.open_holds")
+            .await
+            == 1)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(
+        bank.one::<i64>("select amount from turnpike.hold").await,
+        BOUND
+    );
     assert_eq!(turnpike_call(&turnpike, &token).await, 429);
     go_on.release();
-    assert_eq!(patiently("an answer", first.read_message()).await.0.status(), 200);
+    assert_eq!(
+        patiently("an answer", first.read_message())
+            .await
+            .0
+            .status(),
+        200
+    );
     bank.audited().await;
 }
 
@@ -106,15 +155,28 @@ async fn the_last_byte_is_withheld_until_the_hold() {
     let upstream = Upstream::answering(json(ANSWER)).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let token = bank.token(", budget_usd => 0.000000001").await;
-    let body = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}],"max_tokens":1,"model":"gpt-4o"}}"#, "x".repeat(200_000));
+    let body = format!(
+        r#"{{"messages":[{{"role":"user","content":"{}"}}],"max_tokens":1,"model":"gpt-4o"}}"#,
+        "x".repeat(200_000)
+    );
     let request = post("/v1/chat/completions", &token, &body);
     let (head, rest) = request.split_at(1_000);
     let mut wire = Wire::connect(turnpike.clients).await;
     wire.send(head).await;
     // Bytes flow before the model is known…
-    eventually("bytes flow", async || upstream.received().first().is_some_and(|got| got.text().contains("xxx")).then_some(())).await;
+    eventually("bytes flow", async || {
+        upstream
+            .received()
+            .first()
+            .is_some_and(|got| got.text().contains("xxx"))
+            .then_some(())
+    })
+    .await;
     wire.send(rest).await;
-    assert_eq!(patiently("an answer", wire.read_message()).await.0.status(), 429);
+    assert_eq!(
+        patiently("an answer", wire.read_message()).await.0.status(),
+        429
+    );
     // …and the last never comes.
     let got = upstream.received_text();
     assert!(!got.ends_with('}'), "the upstream has the whole body");
@@ -127,8 +189,17 @@ async fn a_model_without_a_price_is_refused_before_the_last_byte() {
     let upstream = Upstream::answering(json(ANSWER)).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let token = bank.token("").await;
-    let (head, body) = turnpike.post("/v1/chat/completions", &token, r#"{"model":"gpt-9","messages":[]}"#).await;
-    assert_eq!((head.status(), head.header("x-turnpike-refusal")), (404, Some("model_not_found")));
+    let (head, body) = turnpike
+        .post(
+            "/v1/chat/completions",
+            &token,
+            r#"{"model":"gpt-9","messages":[]}"#,
+        )
+        .await;
+    assert_eq!(
+        (head.status(), head.header("x-turnpike-refusal")),
+        (404, Some("model_not_found"))
+    );
     assert!(String::from_utf8(body).unwrap().contains("`gpt-9`"));
     assert_eq!(upstream.connections(), 0);
 }

@@ -9,16 +9,29 @@ use crate::support::{Bank, Turnpike};
 
 /// The project's root.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 /// Runs one SDK's tests against a gateway of their own; every successful call must have left one charge.
 async fn passes(program: &str, arguments: &[&str], calls: i64) {
-    let program = if program.starts_with('.') { root().join(program) } else { program.into() };
-    assert!(root().join(".sdk/installed").exists(), "the SDK packages are not installed: run ./test once, it installs them into .sdk");
+    let program = if program.starts_with('.') {
+        root().join(program)
+    } else {
+        program.into()
+    };
+    assert!(
+        root().join(".sdk/installed").exists(),
+        "the SDK packages are not installed: run ./test once, it installs them into .sdk"
+    );
     let bank = Bank::open().await;
     bank.sql.batch_execute("select turnpike.set_price('sandbox', input => 0.15, output => 0.60, context_window => 128000, output_max => 256)").await.unwrap();
-    let (token, poor) = (bank.token("").await, bank.token(", budget_usd => 0.00001").await);
+    let (token, poor) = (
+        bank.token("").await,
+        bank.token(", budget_usd => 0.00001").await,
+    );
     let turnpike = Turnpike::start_with(&[("DATABASE_URL", bank.db.url())]);
     let output = Command::new(program)
         .args(arguments)
@@ -31,8 +44,18 @@ async fn passes(program: &str, arguments: &[&str], calls: i64) {
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     bank.audited().await;
-    assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge").await, calls, "{said}");
-    assert_eq!(bank.one::<i64>("select count(*) from turnpike.charge where mark = 'estimated'").await, 2, "the streams that did not ask for usage");
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.charge")
+            .await,
+        calls,
+        "{said}"
+    );
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.charge where mark = 'estimated'")
+            .await,
+        2,
+        "the streams that did not ask for usage"
+    );
 }
 
 #[tokio::test]
@@ -44,6 +67,10 @@ async fn openai_python_works_unmodified() {
 #[tokio::test]
 async fn openai_node_works_unmodified() {
     // Node looks for packages beside the script, so it is run where they are.
-    std::fs::copy(root().join("tests/sdk/sdk.test.mjs"), root().join(".sdk/node/sdk.test.mjs")).unwrap();
+    std::fs::copy(
+        root().join("tests/sdk/sdk.test.mjs"),
+        root().join(".sdk/node/sdk.test.mjs"),
+    )
+    .unwrap();
     passes("node", &["--test", "sdk.test.mjs"], 8).await;
 }

@@ -32,14 +32,26 @@ impl Turnpike {
     /// Starts the program on `db` with `OPENAI_URL` set to `upstream` (plus `/v1`) and more settings.
     pub(crate) fn start(db: &TestDb, upstream: &str, settings: &[(&str, &str)]) -> Self {
         let url = format!("{upstream}/v1");
-        let mut all = vec![("DATABASE_URL", db.url()), ("OPENAI_URL", url), ("OPENAI_API_KEY", "sk-upstream-canary".to_owned())];
-        all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let mut all = vec![
+            ("DATABASE_URL", db.url()),
+            ("OPENAI_URL", url),
+            ("OPENAI_API_KEY", "sk-upstream-canary".to_owned()),
+        ];
+        all.extend(
+            settings
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned())),
+        );
         Self::start_with(&all)
     }
 
     /// Starts the program with these settings and no others.
     pub(crate) fn start_with(settings: &[(&str, String)]) -> Self {
-        let mut child = command(settings).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = command(settings)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
@@ -48,16 +60,28 @@ impl Turnpike {
         let address = |what: &str| {
             let deadline = Instant::now() + PATIENCE;
             loop {
-                let found = lines.lock().unwrap().iter().find_map(|line| address_in(line.trim().strip_prefix(what)?));
+                let found = lines
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .find_map(|line| address_in(line.trim().strip_prefix(what)?));
                 match found {
                     Some(address) => return address,
-                    None if Instant::now() > deadline => panic!("the program did not say where its {what} are:\n{}", log.lock().unwrap()),
+                    None if Instant::now() > deadline => panic!(
+                        "the program did not say where its {what} are:\n{}",
+                        log.lock().unwrap()
+                    ),
                     None => thread::yield_now(),
                 }
             }
         };
         let (clients, admin) = (address("clients"), address("admin"));
-        Self { child, clients, admin, log }
+        Self {
+            child,
+            clients,
+            admin,
+            log,
+        }
     }
 
     /// Everything it has printed and logged.
@@ -67,13 +91,19 @@ impl Turnpike {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().expect("kill runs");
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .expect("kill runs");
         assert!(status.success(), "the program is still there");
     }
 
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        eventually("the program ends", async || self.child.try_wait().expect("it is our child")).await
+        eventually("the program ends", async || {
+            self.child.try_wait().expect("it is our child")
+        })
+        .await
     }
 
     /// Sends one request on a connection of its own and reads the whole answer.
@@ -91,7 +121,8 @@ impl Turnpike {
     /// Reads a page of the admin address.
     pub(crate) async fn admin(&self, path: &str) -> (Head, String) {
         let mut wire = Wire::connect(self.admin).await;
-        wire.send(format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n")).await;
+        wire.send(format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n"))
+            .await;
         let (head, body) = patiently("an answer", wire.read_message()).await;
         (head, String::from_utf8(body).unwrap())
     }
@@ -117,13 +148,21 @@ pub(crate) fn command(settings: &[(&str, String)]) -> Command {
             command.env(name, value);
         }
     }
-    command.envs([("BIND_ADDRESS", "127.0.0.1"), ("PORT", "0"), ("ADMIN_ADDRESS", "127.0.0.1:0"), ("WORKERS", "2")]);
+    command.envs([
+        ("BIND_ADDRESS", "127.0.0.1"),
+        ("PORT", "0"),
+        ("ADMIN_ADDRESS", "127.0.0.1:0"),
+        ("WORKERS", "2"),
+    ]);
     command.envs(settings.iter().map(|(name, value)| (*name, value.as_str())));
     command
 }
 
 /// Keeps every line, so that the pipe never fills.
-fn keep(reader: impl std::io::BufRead + Send + 'static, log: Arc<Mutex<String>>) -> Arc<Mutex<Vec<String>>> {
+fn keep(
+    reader: impl std::io::BufRead + Send + 'static,
+    log: Arc<Mutex<String>>,
+) -> Arc<Mutex<Vec<String>>> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&lines);
     thread::spawn(move || {
@@ -196,14 +235,25 @@ impl Bank {
     }
 
     /// One value of one row.
-    pub(crate) async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(&self, statement: &str) -> T {
-        self.sql.query_one(statement, &[]).await.unwrap_or_else(|error| panic!("{statement}: {error:?}")).get(0)
+    pub(crate) async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(
+        &self,
+        statement: &str,
+    ) -> T {
+        self.sql
+            .query_one(statement, &[])
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error:?}"))
+            .get(0)
     }
 
     /// Waits for the only charge.
     pub(crate) async fn charge(&self) -> Row {
         let mut rows = eventually("a charge", async || {
-            let rows = self.sql.query("select * from turnpike.charge", &[]).await.unwrap();
+            let rows = self
+                .sql
+                .query("select * from turnpike.charge", &[])
+                .await
+                .unwrap();
             (!rows.is_empty()).then_some(rows)
         })
         .await;
@@ -213,8 +263,15 @@ impl Bank {
 
     /// Waits until nothing is held, then checks the books.
     pub(crate) async fn audited(&self) {
-        eventually("every hold ends", async || (self.one::<i64>("select count(*) from turnpike.hold").await == 0).then_some(())).await;
-        let rows = self.sql.query("select audit::text from turnpike.audit", &[]).await.unwrap();
+        eventually("every hold ends", async || {
+            (self.one::<i64>("select count(*) from turnpike.hold").await == 0).then_some(())
+        })
+        .await;
+        let rows = self
+            .sql
+            .query("select audit::text from turnpike.audit", &[])
+            .await
+            .unwrap();
         let complaints: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         assert!(complaints.is_empty(), "{complaints:?}");
     }

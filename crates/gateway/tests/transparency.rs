@@ -21,7 +21,10 @@ async fn a_request_goes_up_byte_for_byte() {
         body.len()
     );
     let (head, answer) = turnpike.call(request).await;
-    assert_eq!((head.status(), String::from_utf8(answer).unwrap().as_str()), (200, ANSWER));
+    assert_eq!(
+        (head.status(), String::from_utf8(answer).unwrap().as_str()),
+        (200, ANSWER)
+    );
     let expected = format!(
         "POST /v1/chat/completions?b=2&a=%20x&a= HTTP/1.1\r\nHost: {}\r\nX-Stainless-Lang: python\r\nAUTHORIZATION: Bearer sk-upstream-canary\r\nuser-Agent: OpenAI/Python 3\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\nAccept-Encoding: gzip, deflate\r\nContent-Length: {}\r\nX-Last: 1\r\n\r\n{body}",
         upstream.address(),
@@ -45,10 +48,26 @@ async fn an_answer_comes_down_byte_for_byte_less_what_tells_about_our_account() 
     ];
     let upstream = Upstream::answering(upstream::answer("200 Fine", &headers, ANSWER)).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
-    let (head, body) = turnpike.post("/v1/chat/completions", &bank.token("").await, r#"{"model":"gpt-4o","messages":[]}"#).await;
+    let (head, body) = turnpike
+        .post(
+            "/v1/chat/completions",
+            &bank.token("").await,
+            r#"{"model":"gpt-4o","messages":[]}"#,
+        )
+        .await;
     assert_eq!(body, ANSWER.as_bytes());
     assert_eq!(head.start, "HTTP/1.1 200 Fine");
-    assert_eq!(head.names(), ["Content-Type", "X-Request-ID", "openai-processing-ms", "x-Custom", "Content-Length", "x-turnpike-exchange"]);
+    assert_eq!(
+        head.names(),
+        [
+            "Content-Type",
+            "X-Request-ID",
+            "openai-processing-ms",
+            "x-Custom",
+            "Content-Length",
+            "x-turnpike-exchange"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -60,11 +79,25 @@ async fn a_chunked_request_stays_chunked_and_flows_as_it_comes() {
     let mut wire = Wire::connect(turnpike.clients).await;
     wire.send(format!("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
     wire.send(chunk(r#"{"model":"gpt-4o","#)).await;
-    eventually("the first chunk flows", async || upstream.received().first().is_some_and(|got| got.text().contains("gpt-4o")).then_some(())).await;
-    wire.send([chunk(r#""messages":[]}"#), LAST_CHUNK.to_vec()].concat()).await;
-    assert_eq!(patiently("an answer", wire.read_message()).await.0.status(), 200);
+    eventually("the first chunk flows", async || {
+        upstream
+            .received()
+            .first()
+            .is_some_and(|got| got.text().contains("gpt-4o"))
+            .then_some(())
+    })
+    .await;
+    wire.send([chunk(r#""messages":[]}"#), LAST_CHUNK.to_vec()].concat())
+        .await;
+    assert_eq!(
+        patiently("an answer", wire.read_message()).await.0.status(),
+        200
+    );
     let got = upstream.received_text().to_lowercase();
-    assert!(got.contains("transfer-encoding: chunked") && !got.contains("content-length"), "{got}");
+    assert!(
+        got.contains("transfer-encoding: chunked") && !got.contains("content-length"),
+        "{got}"
+    );
     assert!(got.ends_with("0\r\n\r\n"), "{got}");
 }
 
@@ -86,11 +119,19 @@ async fn frames_of_a_stream_pass_at_once() {
     .await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let mut wire = Wire::connect(turnpike.clients).await;
-    wire.send(crate::support::post("/v1/chat/completions", &bank.token("").await, r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#)).await;
+    wire.send(crate::support::post(
+        "/v1/chat/completions",
+        &bank.token("").await,
+        r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#,
+    ))
+    .await;
     let head = wire.read_head().await;
     assert_eq!(head.header("transfer-encoding"), Some("chunked"));
     // Half an event passes as well: it is not ours to wait for its end.
-    assert_eq!(wire.read_chunk().await, b": comment\r\n\r\ndata: {\"choices\":[]}\r\n\r\nda");
+    assert_eq!(
+        wire.read_chunk().await,
+        b": comment\r\n\r\ndata: {\"choices\":[]}\r\n\r\nda"
+    );
     go_on.release();
     wire.read_until("data: [DONE]\n\n").await;
     bank.audited().await;
@@ -102,7 +143,12 @@ async fn expect_100_continue_is_answered_only_after_authentication() {
     let upstream = Upstream::answering(upstream::json(ANSWER)).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let body = r#"{"model":"gpt-4o","messages":[]}"#;
-    let head = |token: &str| format!("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = |token: &str| {
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )
+    };
     let mut wire = Wire::connect(turnpike.clients).await;
     wire.send(head("tp-wrong")).await;
     assert_eq!(patiently("an answer", wire.read_head()).await.status(), 401);
@@ -110,6 +156,9 @@ async fn expect_100_continue_is_answered_only_after_authentication() {
     wire.send(head(&bank.token("").await)).await;
     assert_eq!(patiently("an answer", wire.read_head()).await.status(), 100);
     wire.send(body).await;
-    assert_eq!(patiently("an answer", wire.read_message()).await.0.status(), 200);
+    assert_eq!(
+        patiently("an answer", wire.read_message()).await.0.status(),
+        200
+    );
     assert!(!upstream.received_text().to_lowercase().contains("expect"));
 }

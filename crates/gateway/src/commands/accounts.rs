@@ -20,8 +20,19 @@ pub(super) async fn run(command: Account, admin: &Admin) -> Result<(), Fatal> {
             println!("account {name} created");
         }
         Account::List => print!("{}", list(admin).await?),
-        Account::TopUp { name, amount, note, create } => {
-            if create && !admin.accounts().await?.iter().any(|account| account.name == name) {
+        Account::TopUp {
+            name,
+            amount,
+            note,
+            create,
+        } => {
+            if create
+                && !admin
+                    .accounts()
+                    .await?
+                    .iter()
+                    .any(|account| account.name == name)
+            {
                 admin.create_account(&name, Some(Amount::ZERO)).await?;
             }
             let balance = admin.top_up(&name, amount, &note).await?;
@@ -38,7 +49,9 @@ async fn list(admin: &Admin) -> Result<Table, Fatal> {
             account.name,
             account.balance.to_string(),
             account.held.to_string(),
-            account.credit_limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string()),
+            account
+                .credit_limit
+                .map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string()),
         ]);
     }
     Ok(table)

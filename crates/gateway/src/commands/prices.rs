@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use ledger::{
-    admin::{Admin, Imported, NewPrice},
-};
+use ledger::admin::{Admin, Imported, NewPrice};
 use tariff::{Pattern, Price, PriceId, Rates, Tier};
 
 use super::{now_ms, table::Table};
@@ -23,20 +21,34 @@ pub(super) async fn run(command: cli::Price, admin: &mut Admin) -> Result<(), Fa
     match command {
         cli::Price::Import(import) => self::import(import, admin).await,
         cli::Price::Set(set) => self::set(set, admin).await,
-        cli::Price::List { prefix } => self::list(prefix.as_deref().unwrap_or_default(), admin).await,
+        cli::Price::List { prefix } => {
+            self::list(prefix.as_deref().unwrap_or_default(), admin).await
+        }
     }
 }
 
 /// Imports the list that comes with the program, as the first start of the embedded default does.
 pub(crate) async fn import_shipped(admin: &mut Admin) -> Result<Imported, Fatal> {
     let list = read(SHIPPED, SHIPPED_NAME, &Options::default())?;
-    Ok(admin.import_prices(&rows(list.prices, SHIPPED_NAME)).await?)
+    Ok(admin
+        .import_prices(&rows(list.prices, SHIPPED_NAME))
+        .await?)
 }
 
 async fn import(import: Import, admin: &mut Admin) -> Result<(), Fatal> {
-    let options = Options { providers: import.provider, strip_prefixes: import.strip_prefix, allow_absurd: import.allow_absurd };
+    let options = Options {
+        providers: import.provider,
+        strip_prefixes: import.strip_prefix,
+        allow_absurd: import.allow_absurd,
+    };
     let (text, name) = match &import.file {
-        Some(path) => (read_file(path)?, path.file_name().map_or_else(|| SHIPPED_NAME.to_owned(), |name| name.to_string_lossy().into_owned())),
+        Some(path) => (
+            read_file(path)?,
+            path.file_name().map_or_else(
+                || SHIPPED_NAME.to_owned(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+        ),
         None => (SHIPPED.to_owned(), SHIPPED_NAME.to_owned()),
     };
     let list = read(&text, &name, &options)?;
@@ -51,15 +63,29 @@ async fn import(import: Import, admin: &mut Admin) -> Result<(), Fatal> {
 }
 
 fn read_file(path: &Path) -> Result<String, Fatal> {
-    std::fs::read_to_string(path).map_err(|error| Fatal::because(io_code(&error), &format!("{} cannot be read", path.display()), &error))
+    std::fs::read_to_string(path).map_err(|error| {
+        Fatal::because(
+            io_code(&error),
+            &format!("{} cannot be read", path.display()),
+            &error,
+        )
+    })
 }
 
 fn read(text: &str, name: &str, options: &Options) -> Result<PriceList, Fatal> {
-    price_list::read(text, options).map_err(|error| Fatal::because(Code::Data, &format!("{name} cannot be imported"), &error))
+    price_list::read(text, options)
+        .map_err(|error| Fatal::because(Code::Data, &format!("{name} cannot be imported"), &error))
 }
 
 fn rows(prices: Vec<Price>, source: &str) -> Vec<NewPrice> {
-    prices.into_iter().map(|price| NewPrice { price, disconnect: ledger::Disconnect::default(), source: Some(source.to_owned()) }).collect()
+    prices
+        .into_iter()
+        .map(|price| NewPrice {
+            price,
+            disconnect: ledger::Disconnect::default(),
+            source: Some(source.to_owned()),
+        })
+        .collect()
 }
 
 async fn set(set: SetPrice, admin: &mut Admin) -> Result<(), Fatal> {
@@ -82,26 +108,59 @@ async fn set(set: SetPrice, admin: &mut Admin) -> Result<(), Fatal> {
         context_window: set.context_window,
         output_max: set.output_max,
     };
-    admin.set_price(&NewPrice { price, disconnect: ledger::Disconnect::default(), source: None }).await?;
-    println!("{} costs {} USD per 1,000,000 input tokens from now on", set.model, set.input);
+    admin
+        .set_price(&NewPrice {
+            price,
+            disconnect: ledger::Disconnect::default(),
+            source: None,
+        })
+        .await?;
+    println!(
+        "{} costs {} USD per 1,000,000 input tokens from now on",
+        set.model, set.input
+    );
     Ok(())
 }
 
 async fn list(prefix: &str, admin: &mut Admin) -> Result<(), Fatal> {
     let now_ms = now_ms();
     let catalog = admin.catalog().await?;
-    let mut table = Table::new(&["model", "tier", "above", "input", "cached", "cache write", "output", "window", "output max"], &[2, 3, 4, 5, 6, 7, 8]);
+    let mut table = Table::new(
+        &[
+            "model",
+            "tier",
+            "above",
+            "input",
+            "cached",
+            "cache write",
+            "output",
+            "window",
+            "output max",
+        ],
+        &[2, 3, 4, 5, 6, 7, 8],
+    );
     let mut prices: Vec<(String, &Price)> = catalog
         .prices()
         .iter()
-        .filter(|price| price.valid_from_ms <= now_ms && price.valid_to_ms.is_none_or(|end| now_ms < end))
+        .filter(|price| {
+            price.valid_from_ms <= now_ms && price.valid_to_ms.is_none_or(|end| now_ms < end)
+        })
         .map(|price| (price.pattern.to_string(), price))
         .filter(|(model, _)| model.starts_with(prefix))
         .collect();
-    prices.sort_by(|(a, x), (b, y)| (a, x.tier.as_str(), x.min_context).cmp(&(b, y.tier.as_str(), y.min_context)));
+    prices.sort_by(|(a, x), (b, y)| {
+        (a, x.tier.as_str(), x.min_context).cmp(&(b, y.tier.as_str(), y.min_context))
+    });
     for (model, price) in prices {
-        let rate = |nano: Option<i64>| nano.map_or_else(|| "-".to_owned(), |nano| tariff::Amount::from_nano(nano).to_string());
-        let count = |tokens: Option<u64>| tokens.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string());
+        let rate = |nano: Option<i64>| {
+            nano.map_or_else(
+                || "-".to_owned(),
+                |nano| tariff::Amount::from_nano(nano).to_string(),
+            )
+        };
+        let count = |tokens: Option<u64>| {
+            tokens.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string())
+        };
         table.row([
             model,
             price.tier.as_str().to_owned(),

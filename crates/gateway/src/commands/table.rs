@@ -12,7 +12,10 @@ pub(super) struct Table {
 impl Table {
     /// A table with this head. `figures` are the columns to align to the right.
     pub(super) fn new(head: &[&str], figures: &'static [usize]) -> Self {
-        Self { rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()], figures }
+        Self {
+            rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()],
+            figures,
+        }
     }
 
     /// Adds a row.
@@ -24,7 +27,14 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column| self.rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.chars().count()).max().unwrap_or(0);
+        let width = |column| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell: &String| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
             let mut line = String::new();

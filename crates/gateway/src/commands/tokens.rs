@@ -18,7 +18,9 @@ pub(super) async fn run(command: Token, admin: &Admin) -> Result<(), Fatal> {
         Token::Rotate { token } => {
             let issued = admin.rotate_token(&token).await?;
             println!("{}", issued.token.expose());
-            eprintln!("This is the only time the new secret is shown. The old one is refused from now on.");
+            eprintln!(
+                "This is the only time the new secret is shown. The old one is refused from now on."
+            );
             Ok(())
         }
         Token::Revoke { token } => {
@@ -45,12 +47,20 @@ async fn issue(issue: Issue, admin: &Admin) -> Result<(), Fatal> {
         .await?;
     // Alone on standard output, so that a script can keep it.
     println!("{}", issued.token.expose());
-    eprintln!("This is the only time the secret is shown. Its prefix is {}.", issued.prefix);
+    eprintln!(
+        "This is the only time the secret is shown. Its prefix is {}.",
+        issued.prefix
+    );
     Ok(())
 }
 
 fn list(tokens: &[TokenRow]) -> Table {
-    let mut table = Table::new(&["token", "account", "label", "budget", "spent", "held", "models", "issued", "state"], &[3, 4, 5]);
+    let mut table = Table::new(
+        &[
+            "token", "account", "label", "budget", "spent", "held", "models", "issued", "state",
+        ],
+        &[3, 4, 5],
+    );
     let now_ms = now_ms();
     for token in tokens {
         let state = match (token.revoked_at_ms, token.expires_at_ms) {
@@ -63,10 +73,15 @@ fn list(tokens: &[TokenRow]) -> Table {
             format!("{}…", token.prefix),
             token.account.clone(),
             token.label.clone().unwrap_or_default(),
-            token.budget.map_or_else(|| "-".to_owned(), |budget| budget.to_string()),
+            token
+                .budget
+                .map_or_else(|| "-".to_owned(), |budget| budget.to_string()),
             token.spent.to_string(),
             token.held.to_string(),
-            token.models.as_ref().map_or_else(|| "all".to_owned(), |models| models.join(",")),
+            token
+                .models
+                .as_ref()
+                .map_or_else(|| "all".to_owned(), |models| models.join(",")),
             time(token.created_at_ms),
             state,
         ]);

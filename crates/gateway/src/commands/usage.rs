@@ -19,9 +19,25 @@ pub(super) async fn run(command: &Usage, admin: &Admin) -> Result<(), Fatal> {
         UsageBy::Model => (admin::UsageBy::Model, "model"),
         UsageBy::Token => (admin::UsageBy::Token, "token"),
     };
-    let since_ms = command.since.map_or_else(|| now_ms().saturating_sub(SINCE_DEFAULT_MS), Timestamp::as_millisecond);
-    let rows = admin.usage(by, since_ms, command.account.as_deref()).await?;
-    let mut table = Table::new(&[head, "exchanges", "input", "cached", "output", "usd", "of it estimated"], &[1, 2, 3, 4, 5, 6]);
+    let since_ms = command.since.map_or_else(
+        || now_ms().saturating_sub(SINCE_DEFAULT_MS),
+        Timestamp::as_millisecond,
+    );
+    let rows = admin
+        .usage(by, since_ms, command.account.as_deref())
+        .await?;
+    let mut table = Table::new(
+        &[
+            head,
+            "exchanges",
+            "input",
+            "cached",
+            "output",
+            "usd",
+            "of it estimated",
+        ],
+        &[1, 2, 3, 4, 5, 6],
+    );
     for row in &rows {
         table.row([
             row.key.clone(),
@@ -33,8 +49,14 @@ pub(super) async fn run(command: &Usage, admin: &Admin) -> Result<(), Fatal> {
             row.estimated.to_string(),
         ]);
     }
-    let sum = |value: fn(&admin::UsageRow) -> i64| rows.iter().map(value).fold(0_i64, i64::saturating_add).to_string();
-    let usd = |value: fn(&admin::UsageRow) -> Amount| rows.iter().map(value).sum::<Amount>().to_string();
+    let sum = |value: fn(&admin::UsageRow) -> i64| {
+        rows.iter()
+            .map(value)
+            .fold(0_i64, i64::saturating_add)
+            .to_string()
+    };
+    let usd =
+        |value: fn(&admin::UsageRow) -> Amount| rows.iter().map(value).sum::<Amount>().to_string();
     table.row([
         "total".into(),
         sum(|row| row.exchanges),
