@@ -14,7 +14,7 @@ use http::HeaderValue;
 use http::header;
 use http::header::InvalidHeaderValue;
 
-use self::rules::Rules;
+use self::rules::Verdict;
 
 /// What we show an upstream in place of what the client showed us.
 #[derive(Clone)]
@@ -57,18 +57,25 @@ impl fmt::Debug for Credential {
 /// so that a chunked body stays one.
 #[must_use]
 pub fn upstream_request_headers(client: &HeaderMap, credential: Option<&Credential>) -> HeaderMap {
+    let index = &*rules::REQUEST_INDEX;
     let listed = listed_by_connection(client);
     let mut pending = credential;
     let mut kept = HeaderMap::with_capacity(client.len() + 1);
     for (name, value) in client {
-        if rules::CREDENTIALS.cover(name) {
-            if let Some(Credential { name, value }) = pending.take() {
+        match index.verdict(name) {
+            Verdict::Stays => {}
+            Verdict::Credential => {
+                if let Some(Credential { name, value }) = pending.take() {
+                    kept.append(name, value.clone());
+                }
+            }
+            Verdict::Crosses if *name == header::ACCEPT_ENCODING => {
+                kept.append(name, accepted_codings(value));
+            }
+            Verdict::Crosses if crosses(name, value, &listed) => {
                 kept.append(name, value.clone());
             }
-        } else if *name == header::ACCEPT_ENCODING {
-            kept.append(name, accepted_codings(value));
-        } else if crosses(name, value, &listed, &rules::REQUEST) {
-            kept.append(name, value.clone());
+            Verdict::Crosses => {}
         }
     }
     if let Some(Credential { name, value }) = pending {
@@ -80,10 +87,11 @@ pub fn upstream_request_headers(client: &HeaderMap, credential: Option<&Credenti
 /// The headers an upstream's answer goes to the client with.
 #[must_use]
 pub fn client_response_headers(upstream: &HeaderMap) -> HeaderMap {
+    let index = &*rules::RESPONSE_INDEX;
     let listed = listed_by_connection(upstream);
     let mut kept = HeaderMap::with_capacity(upstream.len() + 1);
     for (name, value) in upstream {
-        if crosses(name, value, &listed, &rules::RESPONSE) {
+        if index.verdict(name) == Verdict::Crosses && crosses(name, value, &listed) {
             kept.append(name, value.clone());
         }
     }
@@ -92,8 +100,10 @@ pub fn client_response_headers(upstream: &HeaderMap) -> HeaderMap {
 
 /// Drops what HTTP/2 has no place for, keeping the order of the rest. `Host` is a pseudo-header there.
 pub(crate) fn for_h2(headers: &HeaderMap) -> HeaderMap {
+    let index = &*rules::HOP_BY_HOP_INDEX;
     without(headers, |name| {
-        matches!(*name, header::TRANSFER_ENCODING | header::HOST) || rules::HOP_BY_HOP.cover(name)
+        matches!(*name, header::TRANSFER_ENCODING | header::HOST)
+            || index.verdict(name) != Verdict::Crosses
     })
 }
 
@@ -108,15 +118,14 @@ pub(crate) fn without(headers: &HeaderMap, is_dropped: impl Fn(&HeaderName) -> b
     kept
 }
 
-fn crosses(name: &HeaderName, value: &HeaderValue, listed: &[&str], rules: &Rules) -> bool {
+/// Whether a header that no table holds back crosses.
+fn crosses(name: &HeaderName, value: &HeaderValue, listed: &[&str]) -> bool {
     if *name == header::TRANSFER_ENCODING {
         return ends_in_chunked(value);
     }
-    !rules::HOP_BY_HOP.cover(name)
-        && !rules.cover(name)
-        && !listed
-            .iter()
-            .any(|listed| name.as_str().eq_ignore_ascii_case(listed))
+    !listed
+        .iter()
+        .any(|listed| name.as_str().eq_ignore_ascii_case(listed))
 }
 
 /// The names `Connection` declares to be for this hop only.

@@ -3,20 +3,14 @@
 //! "RFC 9110" is HTTP Semantics. What OpenAI, Azure, Anthropic and Cloudflare send was recorded from
 //! their answers and from their SDKs.
 
+use std::sync::LazyLock;
+
 use http::HeaderName;
 
-/// Names and beginnings of names, in lower case; `names` is sorted.
+/// Names, and beginnings of names, in lower case.
 pub(super) struct Rules {
     pub(super) names: &'static [&'static str],
     pub(super) prefixes: &'static [&'static str],
-}
-
-impl Rules {
-    pub(super) fn cover(&self, name: &HeaderName) -> bool {
-        let name = name.as_str();
-        self.names.binary_search(&name).is_ok()
-            || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
-    }
 }
 
 /// Meant for one connection (RFC 9110 7.6.1, and its older names), in both directions.
@@ -139,17 +133,115 @@ pub(super) const RESPONSE: Rules = Rules {
 /// Content codings the meters open. A client's `Accept-Encoding` is limited to these.
 pub(super) const CODINGS: &[&str] = &["gzip", "deflate", "br", "zstd", "identity"];
 
+/// What becomes of a header, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Crosses,
+    Stays,
+    Credential,
+}
+
+/// For requests on their way up.
+pub(super) static REQUEST_INDEX: LazyLock<Index> = LazyLock::new(|| {
+    Index::new(&[
+        (&HOP_BY_HOP, Verdict::Stays),
+        (&CREDENTIALS, Verdict::Credential),
+        (&REQUEST, Verdict::Stays),
+    ])
+});
+
+/// For answers on their way down.
+pub(super) static RESPONSE_INDEX: LazyLock<Index> =
+    LazyLock::new(|| Index::new(&[(&HOP_BY_HOP, Verdict::Stays), (&RESPONSE, Verdict::Stays)]));
+
+/// For what has crossed and goes on over HTTP/2.
+pub(super) static HOP_BY_HOP_INDEX: LazyLock<Index> =
+    LazyLock::new(|| Index::new(&[(&HOP_BY_HOP, Verdict::Stays)]));
+
+/// The tables by length and first letter: every header of every message is looked up, and most are in none.
+pub(super) struct Index {
+    /// At a name's length.
+    names: Vec<Vec<(&'static str, Verdict)>>,
+    prefixes: Vec<(&'static str, Verdict)>,
+    /// A bit for each letter a prefix begins with.
+    first_letters: u32,
+}
+
+impl Index {
+    fn new(tables: &[(&Rules, Verdict)]) -> Self {
+        let mut index = Self {
+            names: Vec::new(),
+            prefixes: Vec::new(),
+            first_letters: 0,
+        };
+        for (rules, verdict) in tables {
+            for name in rules.names {
+                if index.names.len() <= name.len() {
+                    index.names.resize(name.len() + 1, Vec::new());
+                }
+                index.names[name.len()].push((*name, *verdict));
+            }
+            for prefix in rules.prefixes {
+                index.prefixes.push((*prefix, *verdict));
+                index.first_letters |= letter_bit(prefix);
+            }
+        }
+        index
+    }
+
+    pub(super) fn verdict(&self, name: &HeaderName) -> Verdict {
+        let name = name.as_str();
+        let same_len = self.names.get(name.len()).map_or(&[][..], Vec::as_slice);
+        if let Some((_, verdict)) = same_len.iter().find(|(own, _)| *own == name) {
+            return *verdict;
+        }
+        if self.first_letters & letter_bit(name) == 0 {
+            return Verdict::Crosses;
+        }
+        let prefix = self
+            .prefixes
+            .iter()
+            .find(|(prefix, _)| name.starts_with(prefix));
+        prefix.map_or(Verdict::Crosses, |(_, verdict)| *verdict)
+    }
+}
+
+/// Zero for what is no lower-case letter.
+fn letter_bit(name: &str) -> u32 {
+    match name.as_bytes() {
+        [letter @ b'a'..=b'z', ..] => 1 << (letter - b'a'),
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_tables_are_sorted_and_in_lower_case() {
+    fn the_tables_are_sorted_and_can_match() {
         for rules in [HOP_BY_HOP, CREDENTIALS, REQUEST, RESPONSE] {
-            assert!(rules.names.is_sorted());
+            assert!(rules.names.is_sorted() && rules.prefixes.is_sorted());
             for name in rules.names.iter().chain(rules.prefixes) {
                 assert_eq!(*name, name.to_ascii_lowercase());
+                assert_ne!(letter_bit(name), 0);
             }
+        }
+    }
+
+    #[test]
+    fn a_name_that_merely_resembles_one_crosses() {
+        for name in [
+            "cooki",
+            "cookies",
+            "xx-forwarded-for",
+            "proxy",
+            "-",
+            "0",
+            "1cf-ray",
+        ] {
+            let name = HeaderName::from_static(name);
+            assert_eq!(REQUEST_INDEX.verdict(&name), Verdict::Crosses, "{name}");
         }
     }
 }
