@@ -24,7 +24,8 @@ begin
   perform from turnpike.account as x where x.id = any (take_holds.accounts) order by x.id for no key update;
   perform from turnpike.access_token_counter as x where x.token_id = any (take_holds.tokens) order by x.token_id for no key update;
 
-  select array_agg(x.id), array_agg(least(x.balance::numeric + x.credit_limit - x.held, 9223372036854775807)::bigint)
+  select array_agg(x.id),
+         array_agg(case when x.credit_limit is not null then least(x.balance::numeric + x.credit_limit - x.held, 9223372036854775807)::bigint end)
     into account_ids, account_left
     from turnpike.account as x where x.id = any (take_holds.accounts);
   select array_agg(x.id), array_agg(x.budget - c.spent - c.held)

@@ -5,7 +5,9 @@ select a.name as account,
        turnpike.usd(a.balance) as balance_usd,
        turnpike.usd(a.held) as held_usd,
        turnpike.usd(a.credit_limit) as credit_limit_usd,
-       turnpike.usd(least(a.balance::numeric + a.credit_limit - a.held, 9223372036854775807)::bigint) as available_usd,
+       case when a.credit_limit is not null then
+         turnpike.usd(least(a.balance::numeric + a.credit_limit - a.held, 9223372036854775807)::bigint)
+       end as available_usd,
        (select count(*) from turnpike.access_token as t where t.account_id = a.id and t.revoked_at is null) as tokens
   from turnpike.account as a order by a.name;
 

@@ -84,8 +84,8 @@ impl Ledger {
         let settle_session = connector.open().await?;
         let take_session = connector.open().await?;
         let pool = connector.pool(config.pool_size)?;
-        let mut client = pool.get().await.map_err(unpooled)?;
-        let catalog = load::load(&mut client, config.statement_timeout, 1).await?;
+        let client = pool.get().await.map_err(unpooled)?;
+        let catalog = load::load(&client, config.statement_timeout, 1).await?;
         let instance = register(&client, &config).await?;
         client.query_typed(PARTITIONS, &[]).await?;
         drop(client);
@@ -245,15 +245,15 @@ impl fmt::Debug for Ledger {
 
 impl Shared {
     pub(crate) async fn load_catalog(&self) -> Result<(), LedgerError> {
-        let mut client = self.pool.get().await.map_err(unpooled)?;
+        let client = self.pool.get().await.map_err(unpooled)?;
         let generation = self.catalog.load().generation().saturating_add(1);
-        match load::load(&mut client, self.statement_timeout, generation).await {
+        match load::load(&client, self.statement_timeout, generation).await {
             Ok(catalog) => {
                 self.catalog.store(Arc::new(catalog));
                 Ok(())
             }
             Err(error) => {
-                // Its transaction may still be open: it must not go back into the pool.
+                // Its transaction may still be open: it does not go back into the pool.
                 drop(deadpool_postgres::Client::take(client));
                 Err(error)
             }

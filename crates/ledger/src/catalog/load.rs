@@ -8,32 +8,29 @@ use std::{
 
 use tariff::{Book, Pattern, Price, PriceId, Rates, Tier};
 use tokio::time::timeout;
-use tokio_postgres::{Client, IsolationLevel, Row};
+use tokio_postgres::{Client, Row};
 
 use crate::{
     Catalog, Dialect, Disconnect, LedgerError, Route, SecretSource, Upstream, UpstreamId,
     UpstreamKey, UpstreamKeyId,
 };
 
-/// Reads everything in one transaction.
+/// Reads everything in one transaction. After an error the connection may still be in it: it must not be used again.
 pub(crate) async fn load(
-    client: &mut Client,
+    client: &Client,
     patience: Duration,
     generation: u64,
 ) -> Result<Catalog, LedgerError> {
     let loaded_at = Instant::now();
     let read = async {
-        let transaction = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
+        client
+            .batch_execute("begin isolation level repeatable read read only")
             .await?;
-        let prices = transaction.query_typed(PRICES, &[]).await?;
-        let upstreams = transaction.query_typed(UPSTREAMS, &[]).await?;
-        let keys = transaction.query_typed(KEYS, &[]).await?;
-        let routes = transaction.query_typed(ROUTES, &[]).await?;
-        transaction.commit().await?;
+        let prices = client.query_typed(PRICES, &[]).await?;
+        let upstreams = client.query_typed(UPSTREAMS, &[]).await?;
+        let keys = client.query_typed(KEYS, &[]).await?;
+        let routes = client.query_typed(ROUTES, &[]).await?;
+        client.batch_execute("commit").await?;
         Ok::<_, LedgerError>((prices, upstreams, keys, routes))
     };
     let (prices, upstreams, keys, routes) = timeout(patience, read)

@@ -28,7 +28,6 @@ async fn a_hold_counts_until_it_is_settled_or_released() {
 async fn what_does_not_fit_the_account_is_refused_with_what_is_left() {
     let books = Books::with(1_000).await;
     let ledger = books.ledger().await;
-    let _open = take(&ledger, books.want(700)).await.release();
     let open = take(&ledger, books.want(700)).await;
     let error = refusal(ledger.take(books.want(301)).await);
     assert!(

@@ -257,9 +257,13 @@ async fn eight_writers_on_the_same_accounts_never_deadlock() {
             .await,
         0
     );
+    let charged = (0..8)
+        .flat_map(|writer| (0..40).map(move |n| n + writer))
+        .filter(|sum| sum % 3 != 0)
+        .count();
     assert_eq!(
         books.number("select count(*) from turnpike.charge").await,
-        8 * 15 * 40 * 2 / 3
+        15 * i64::try_from(charged).unwrap()
     );
     books.audit_is_empty().await;
 }

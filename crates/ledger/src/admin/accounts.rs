@@ -1,0 +1,88 @@
+//! Commands about accounts.
+
+use tariff::Amount;
+use tokio_postgres::types::Type;
+
+use crate::{AccountId, LedgerError};
+
+use super::Admin;
+
+/// An account as listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountRow {
+    /// The row.
+    pub id: AccountId,
+    /// Its name.
+    pub name: String,
+    /// Credits less charges.
+    pub balance: Amount,
+    /// How far below zero the balance may go; `None` for as far as it likes.
+    pub credit_limit: Option<Amount>,
+    /// What is held for it now.
+    pub held: Amount,
+}
+
+impl Admin {
+    /// Makes an account. `credit_limit` `None`: it may spend as it likes.
+    ///
+    /// # Errors
+    /// [`LedgerError::is_refused`] when the name is taken (constraint `account_name_unique`) or is no name.
+    pub async fn create_account(
+        &self,
+        name: &str,
+        credit_limit: Option<Amount>,
+    ) -> Result<AccountId, LedgerError> {
+        let limit = credit_limit.map(Amount::nano);
+        let row = self
+            .row(CREATE, &[(&name, Type::TEXT), (&limit, Type::INT8)])
+            .await?;
+        Ok(AccountId(row.try_get(0)?))
+    }
+
+    /// Credits an account; returns its new balance. A negative amount takes away.
+    ///
+    /// # Errors
+    /// [`LedgerError::is_refused`] when there is no such account, or the amount is zero.
+    pub async fn top_up(
+        &self,
+        account: &str,
+        amount: Amount,
+        note: &str,
+    ) -> Result<Amount, LedgerError> {
+        let row = self
+            .row(
+                TOP_UP,
+                &[
+                    (&account, Type::TEXT),
+                    (&amount.nano(), Type::INT8),
+                    (&note, Type::TEXT),
+                ],
+            )
+            .await?;
+        Ok(Amount::from_nano(row.try_get(0)?))
+    }
+
+    /// All accounts by name.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn accounts(&self) -> Result<Vec<AccountRow>, LedgerError> {
+        let rows = self.session.query(LIST, &[]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(AccountRow {
+                    id: AccountId(row.try_get(0)?),
+                    name: row.try_get(1)?,
+                    balance: Amount::from_nano(row.try_get(2)?),
+                    credit_limit: row.try_get::<_, Option<i64>>(3)?.map(Amount::from_nano),
+                    held: Amount::from_nano(row.try_get(4)?),
+                })
+            })
+            .collect()
+    }
+}
+
+const CREATE: &str = "select turnpike.create_account($1, turnpike.usd($2))";
+const TOP_UP: &str = "select turnpike.nano(turnpike.top_up($1, turnpike.usd($2), $3))";
+const LIST: &str =
+    "select id, name, balance, credit_limit, held from turnpike.account order by name";

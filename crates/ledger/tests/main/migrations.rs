@@ -1,0 +1,117 @@
+//! Applying the migrations: once, by whoever comes first, and only those that fit.
+
+use ledger::migrate;
+use testkit::postgres::TestDb;
+
+#[tokio::test]
+async fn a_second_run_applies_nothing() {
+    let db = TestDb::empty().await;
+    let first = migrate::run(&db.config()).await.unwrap();
+    assert_eq!(first.applied.len(), usize::try_from(first.version).unwrap());
+    let second = migrate::run(&db.config()).await.unwrap();
+    assert_eq!((second.applied.len(), second.version), (0, first.version));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_processes_may_migrate_at_once() {
+    let db = TestDb::empty().await;
+    let (configs, mut applied) = ([db.config(), db.config(), db.config()], Vec::new());
+    for report in futures_util::future::join_all(configs.iter().map(migrate::run)).await {
+        applied.extend(report.unwrap().applied);
+    }
+    applied.sort_unstable();
+    let whole = applied.clone();
+    applied.dedup();
+    assert_eq!(applied, whole, "each file was applied once");
+    let client = db.client().await;
+    assert_eq!(
+        client
+            .query_one("select count(*) from turnpike.migration", &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0),
+        i64::try_from(whole.len()).unwrap()
+    );
+}
+
+#[tokio::test]
+async fn an_edited_file_is_noticed() {
+    let db = TestDb::new().await;
+    db.client()
+        .await
+        .execute(
+            "update turnpike.migration set checksum = '\\x00' where version = 3",
+            &[],
+        )
+        .await
+        .unwrap();
+    let error = migrate::run(&db.config()).await.unwrap_err();
+    assert!(error.is_migration());
+    assert!(
+        error
+            .to_string()
+            .contains("0003_create_access_token.sql was edited"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_newer_database_is_noticed() {
+    let db = TestDb::new().await;
+    db.client()
+        .await
+        .execute("insert into turnpike.migration (version, name, checksum) values (9999, '9999_from_the_future.sql', '\\x00')", &[])
+        .await
+        .unwrap();
+    let error = migrate::run(&db.config()).await.unwrap_err();
+    assert!(error.is_migration());
+    assert!(
+        error.to_string().contains("newer than this program"),
+        "{error}"
+    );
+}
+
+/// The gateway's own role applies nothing, but may ask whether everything is applied.
+#[tokio::test]
+async fn a_role_without_rights_finds_a_migrated_database_in_order() {
+    let db = TestDb::new().await;
+    let user = format!("gateway_{}", uuid::Uuid::now_v7().simple());
+    let client = db.client().await;
+    client
+        .batch_execute(&format!(
+            "create role {user} login in role turnpike_gateway"
+        ))
+        .await
+        .unwrap();
+    let config = ledger::Config::from_url(&db.url_as(&user)).unwrap();
+    assert!(migrate::run(&config).await.unwrap().applied.is_empty());
+    client
+        .batch_execute(&format!("drop role {user}"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn who_may_not_make_roles_migrates_all_the_same() {
+    let db = TestDb::empty().await;
+    let user = format!("owner_{}", uuid::Uuid::now_v7().simple());
+    let client = db.client().await;
+    let name: String = client
+        .query_one("select current_database()", &[])
+        .await
+        .unwrap()
+        .get(0);
+    client
+        .batch_execute(&format!(
+            "create role {user} login; alter database {name} owner to {user}"
+        ))
+        .await
+        .unwrap();
+    let config = ledger::Config::from_url(&db.url_as(&user)).unwrap();
+    migrate::run(&config).await.unwrap();
+    // And can run the gateway.
+    let ledger = ledger::Ledger::connect(config).await.unwrap();
+    assert!(ledger.is_ready());
+    drop(ledger);
+    client.batch_execute(&format!("reassign owned by {user} to current_user; drop owned by {user} cascade; drop role {user}")).await.unwrap();
+}
