@@ -55,11 +55,9 @@ impl Doors {
                 peer,
                 handler.clone(),
                 shutdown.clone(),
+                place,
             );
-            connections.spawn(async move {
-                serving.await;
-                drop(place);
-            });
+            connections.spawn(serving);
         }
         drop(listener);
         Ok(finish(connections, drain).await)

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -12,9 +13,11 @@ use hyper::server::conn::http2;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use rustls::ServerConfig;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -37,60 +40,81 @@ pub(super) async fn serve<H: Handler>(
     peer: SocketAddr,
     handler: H,
     shutdown: CancellationToken,
+    _place: OwnedSemaphorePermit,
 ) {
     // Without it a stream of small events waits for the client's acknowledgements.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
-    let serving = async {
-        match &doors.tls {
-            None => serve_plain(&doors.limits, tcp, peer, handler, shutdown).await,
-            Some(config) => {
-                let accepting = TlsAcceptor::from(config.clone()).accept(tcp);
-                let tls = timeout(doors.limits.handshake_timeout, accepting).await??;
-                serve_tls(&doors.limits, tls, peer, handler, shutdown).await
+    let serving = match &doors.tls {
+        None => decide(&doors.limits, tcp, peer, handler, shutdown).await,
+        Some(config) => {
+            let accepting = accept_tls(&doors.limits, config.clone(), tcp);
+            match Box::pin(accepting).await {
+                Ok(tls) => {
+                    let is_h2 = tls.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2);
+                    let service = service(handler, peer, is_h2);
+                    Ok(serve_http(&doors.limits, tls, service, shutdown))
+                }
+                Err(error) => Err(error),
             }
         }
     };
-    if let Err(error) = serving.await {
+    let ended = match serving {
+        Ok(serving) => serving.await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, error = &*error as &dyn Error, "client connection ended");
     }
 }
 
-async fn serve_plain<H: Handler>(
+/// A connection being served. Boxed, and by itself: an idle connection should not hold the room
+/// that the largest of handshakes and protocols would take.
+type Serving = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Looks at the first bytes of a connection without TLS.
+async fn decide<H: Handler>(
     limits: &DoorsLimits,
     tcp: TcpStream,
     peer: SocketAddr,
     handler: H,
     shutdown: CancellationToken,
-) -> Result<(), Failure> {
+) -> Result<Serving, Failure> {
     let first_bytes = timeout(limits.header_timeout, stream::is_h2(tcp));
-    let (is_h2, io) = tokio::select! {
-        first_bytes = first_bytes => first_bytes??,
+    tokio::select! {
+        first_bytes = first_bytes => {
+            let (is_h2, io) = first_bytes??;
+            Ok(serve_http(limits, io, service(handler, peer, is_h2), shutdown))
+        }
         // Nothing was asked yet.
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    let service = service(handler, peer, is_h2);
-    if is_h2 {
-        serve_h2(limits, io, service, shutdown).await
-    } else {
-        serve_h1(limits, io, service, shutdown).await
+        () = shutdown.cancelled() => Ok(Box::pin(std::future::ready(Ok(())))),
     }
 }
 
-async fn serve_tls<H: Handler>(
+async fn accept_tls(
     limits: &DoorsLimits,
-    tls: TlsStream<TcpStream>,
-    peer: SocketAddr,
-    handler: H,
+    config: Arc<ServerConfig>,
+    tcp: TcpStream,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let accepting = TlsAcceptor::from(config).accept(tcp);
+    Ok(timeout(limits.handshake_timeout, accepting).await??)
+}
+
+fn serve_http<I, H>(
+    limits: &DoorsLimits,
+    io: I,
+    service: Service<H>,
     shutdown: CancellationToken,
-) -> Result<(), Failure> {
-    let is_h2 = tls.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2);
-    let service = service(handler, peer, is_h2);
-    if is_h2 {
-        serve_h2(limits, tls, service, shutdown).await
+) -> Serving
+where
+    I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
+    H: Handler,
+{
+    if service.is_h2 {
+        Box::pin(serve_h2(h2_builder(limits), io, service, shutdown))
     } else {
-        serve_h1(limits, tls, service, shutdown).await
+        Box::pin(serve_h1(h1_builder(limits), io, service, shutdown))
     }
 }
 
@@ -104,7 +128,7 @@ fn service<H>(handler: H, peer: SocketAddr, is_h2: bool) -> Service<H> {
 }
 
 async fn serve_h1<I, H>(
-    limits: &DoorsLimits,
+    builder: http1::Builder,
     io: I,
     service: Service<H>,
     shutdown: CancellationToken,
@@ -114,16 +138,6 @@ where
     H: Handler,
 {
     let has_seen_http10 = service.has_seen_http10.clone();
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .preserve_header_case(true)
-        .auto_date_header(false)
-        .max_buf_size(limits.head_bytes_max);
-    if limits.headers_max != HYPER_HEADERS_MAX {
-        builder.max_headers(limits.headers_max);
-    }
     let mut connection = builder
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
@@ -131,7 +145,7 @@ where
         biased;
         ended = &mut connection => ended,
         () = shutdown.cancelled() => {
-            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
     };
@@ -145,7 +159,7 @@ where
 }
 
 async fn serve_h2<I, H>(
-    limits: &DoorsLimits,
+    builder: http2::Builder<TokioExecutor>,
     io: I,
     service: Service<H>,
     shutdown: CancellationToken,
@@ -154,8 +168,36 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
+    let mut connection = builder.serve_connection(TokioIo::new(io), service);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut connection => ended,
+        () = shutdown.cancelled() => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    Ok(ended?)
+}
+
+fn h1_builder(limits: &DoorsLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_buf_size(limits.head_bytes_max);
+    if limits.headers_max != HYPER_HEADERS_MAX {
+        builder.max_headers(limits.headers_max);
+    }
+    builder
+}
+
+fn h2_builder(limits: &DoorsLimits) -> http2::Builder<TokioExecutor> {
     let head_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
-    let mut connection = http2::Builder::new(TokioExecutor::new())
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(limits.h2_streams_max)
@@ -164,17 +206,8 @@ where
         .keep_alive_timeout(H2_PING_TIMEOUT)
         .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(H2_SEND_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(io), service);
-    let ended = tokio::select! {
-        biased;
-        ended = &mut connection => ended,
-        () = shutdown.cancelled() => {
-            std::pin::Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await
-        }
-    };
-    Ok(ended?)
+        .max_send_buf_size(H2_SEND_BUFFER_BYTES);
+    builder
 }
 
 /// What hyper allows by itself, from an array on the stack; any other number costs an allocation per request.
