@@ -1,12 +1,22 @@
 //! The ledger against a real Postgres: each test in a database of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
+
 #[path = "main/support.rs"]
 mod support;
 
+#[path = "main/administration.rs"]
+mod administration;
 #[path = "main/clusters.rs"]
 mod clusters;
 #[path = "main/contract.rs"]
 mod contract;
+#[path = "main/contract_prices.rs"]
+mod contract_prices;
+#[path = "main/contract_tokens.rs"]
+mod contract_tokens;
+#[path = "main/faults.rs"]
+mod faults;
 #[path = "main/holds.rs"]
 mod holds;
 #[path = "main/migrations.rs"]

@@ -198,6 +198,10 @@ fn base_dir() -> PathBuf {
 
 /// Starts the process that stops and deletes the cluster once no test uses it: it asks every few seconds, so that a run of
 /// many short processes keeps one cluster.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it outlives this process: that is what it is for"
+)]
 fn reap_when_idle(base: &Path, cluster: &Path) {
     let reaper = Command::new("/bin/sh")
         .args(["-c", REAPER])

@@ -1,0 +1,301 @@
+//! The operator's commands, as the program calls them.
+
+use ledger::{
+    Disconnect, UpstreamId,
+    admin::{Admin, IssueToken, NewPrice, UsageBy},
+};
+use tariff::{Amount, Pattern, Price, PriceId, Rates, Tier};
+
+use crate::support::{Books, digest, now_ms, take};
+
+fn usd(text: &str) -> Amount {
+    text.parse().unwrap()
+}
+
+fn price(pattern: &str, in_text: i64) -> NewPrice {
+    NewPrice {
+        price: Price {
+            id: PriceId(0),
+            pattern: Pattern::new(pattern),
+            tier: Tier::new("default"),
+            min_context: 0,
+            context_inclusive: false,
+            valid_from_ms: 0,
+            valid_to_ms: None,
+            rates: Rates {
+                in_text: Some(in_text),
+                cr_text: Some(1),
+                cw_5m: Some(2),
+                cw_1h: Some(3),
+                out_text: Some(4),
+                out_reasoning: Some(5),
+                in_audio: Some(6),
+                in_image: Some(7),
+                cr_audio: Some(8),
+                cr_image: Some(9),
+                out_audio: Some(10),
+                out_image: Some(11),
+            },
+            context_window: Some(128_000),
+            output_max: Some(16_384),
+        },
+        disconnect: Disconnect::Estimate,
+        source: Some("a list".into()),
+    }
+}
+
+#[tokio::test]
+async fn accounts_and_tokens_from_the_first_to_the_last() {
+    let books = Books::with(0).await;
+    let admin = Admin::connect(&books.db.config()).await.unwrap();
+    admin.create_account("bob", Some(usd("5"))).await.unwrap();
+    assert_eq!(
+        admin
+            .create_account("bob", None)
+            .await
+            .unwrap_err()
+            .constraint(),
+        Some("account_name_unique")
+    );
+    assert_eq!(
+        admin
+            .top_up("bob", usd("0.000000001"), "a nano")
+            .await
+            .unwrap(),
+        Amount::from_nano(1)
+    );
+    let error = admin.top_up("carol", usd("1"), "").await.unwrap_err();
+    assert!(
+        error.is_refused()
+            && error.sqlstate() == Some("P0002")
+            && error.hint().unwrap().contains("create_account")
+    );
+    assert_eq!(error.to_string(), "there is no account carol");
+    let accounts = admin.accounts().await.unwrap();
+    assert_eq!(
+        accounts
+            .iter()
+            .map(|it| (it.name.as_str(), it.credit_limit))
+            .collect::<Vec<_>>(),
+        [("alice", Some(Amount::ZERO)), ("bob", Some(usd("5")))]
+    );
+
+    let wanted = IssueToken {
+        account: "bob".into(),
+        label: Some("laptop".into()),
+        budget: Some(usd("20")),
+        expires_at_ms: Some(4_070_908_800_000),
+        models: Some(vec!["gpt-4o*".into()]),
+        addresses: Some(vec!["10.0.0.0/8".into()]),
+        requests_per_minute: Some(60),
+        ..IssueToken::default()
+    };
+    let issued = admin.issue_token(&wanted).await.unwrap();
+    assert!(!format!("{issued:?}").contains(issued.token.expose()));
+    let ledger = books.ledger().await;
+    assert_eq!(
+        ledger
+            .access_token(digest(issued.token.expose()))
+            .await
+            .unwrap()
+            .unwrap()
+            .id,
+        issued.id
+    );
+    let listed = admin.tokens(Some("bob")).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(
+        (
+            listed[0].prefix.as_str(),
+            listed[0].budget,
+            listed[0].expires_at_ms
+        ),
+        (
+            issued.prefix.as_str(),
+            Some(usd("20")),
+            Some(4_070_908_800_000)
+        )
+    );
+    assert_eq!(admin.tokens(None).await.unwrap().len(), 2);
+
+    let rotated = admin.rotate_token(&issued.prefix).await.unwrap();
+    assert_eq!(rotated.id, issued.id);
+    assert!(rotated.token != issued.token && rotated.token.expose().starts_with(&rotated.prefix));
+    assert_eq!(
+        admin.revoke_token(rotated.token.expose()).await.unwrap(),
+        rotated.prefix
+    );
+    assert!(
+        admin.tokens(Some("bob")).await.unwrap()[0]
+            .revoked_at_ms
+            .is_some()
+    );
+    assert!(
+        admin
+            .rotate_token(&rotated.prefix)
+            .await
+            .unwrap_err()
+            .is_refused()
+    );
+
+    let bad = IssueToken {
+        addresses: Some(vec!["nonsense".into()]),
+        ..wanted
+    };
+    assert_eq!(
+        admin.issue_token(&bad).await.unwrap_err().sqlstate(),
+        Some("22P02")
+    );
+}
+
+#[tokio::test]
+async fn importing_the_same_list_again_changes_nothing() {
+    let books = Books::with(0).await;
+    let mut admin = Admin::connect(&books.db.config()).await.unwrap();
+    let list: Vec<_> = (0..500)
+        .map(|n| price(&format!("model-{n}"), n + 1))
+        .collect();
+    let first = admin.import_prices(&list).await.unwrap();
+    assert_eq!((first.set, first.unchanged), (500, 0));
+    let again = admin.import_prices(&list).await.unwrap();
+    assert_eq!((again.set, again.unchanged), (0, 500));
+    let mut changed = list.clone();
+    changed[7].price.rates.in_text = Some(99);
+    let third = admin.import_prices(&changed).await.unwrap();
+    assert_eq!((third.set, third.unchanged), (1, 499));
+
+    let catalog = admin.catalog().await.unwrap();
+    let read = catalog
+        .prices()
+        .iter()
+        .find(|it| it.pattern.matches("model-8"))
+        .unwrap();
+    let expected = Price {
+        id: read.id,
+        valid_from_ms: read.valid_from_ms,
+        ..list[8].price.clone()
+    };
+    assert_eq!(*read, expected);
+    assert_eq!(catalog.disconnect(read.id), Disconnect::Estimate);
+}
+
+#[tokio::test]
+async fn an_import_is_all_or_nothing() {
+    let books = Books::with(0).await;
+    let mut admin = Admin::connect(&books.db.config()).await.unwrap();
+    let error = admin
+        .import_prices(&[price("good", 1), price("bad", -1)])
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "the price of bad is negative");
+    assert_eq!(books.number("select count(*) from turnpike.price").await, 1);
+    let error = admin
+        .import_prices(&[price("twice", 1), price("twice", 2)])
+        .await
+        .unwrap_err();
+    assert!(
+        error.is_config()
+            && error
+                .to_string()
+                .contains("prices twice (tier default, from 0 tokens) twice"),
+        "{error}"
+    );
+    let set = admin.set_price(&price("gpt*", 5)).await.unwrap();
+    assert_eq!(admin.set_price(&price("gpt*", 5)).await.unwrap(), set);
+}
+
+#[tokio::test]
+async fn usage_adds_up_by_day_model_and_token() {
+    let books = Books::with(1_000).await;
+    let admin = Admin::connect(&books.db.config()).await.unwrap();
+    let ledger = books.ledger().await;
+    let mut mini = books.charge(7);
+    mini.model_answered = None;
+    mini.model_requested = "mini".into();
+    mini.mark = ledger::Mark::Estimated;
+    mini.buckets.cr_text = 100;
+    mini.upstream = Some(UpstreamId(1));
+    for charge in [books.charge(10), books.charge(20), mini] {
+        take(&ledger, books.want(50))
+            .await
+            .settle(charge)
+            .await
+            .unwrap();
+    }
+    let since = now_ms() - 60_000;
+    let days = admin.usage(UsageBy::Day, since, None).await.unwrap();
+    assert_eq!(days.len(), 1);
+    assert_eq!(
+        (
+            days[0].exchanges,
+            days[0].input_tokens,
+            days[0].cached_tokens,
+            days[0].output_tokens
+        ),
+        (3, 3 * 53 + 100, 100, 45)
+    );
+    assert_eq!(
+        (days[0].amount, days[0].estimated),
+        (Amount::from_nano(37), Amount::from_nano(7))
+    );
+    let models = admin
+        .usage(UsageBy::Model, since, Some("alice"))
+        .await
+        .unwrap();
+    assert_eq!(
+        models
+            .iter()
+            .map(|it| (it.key.as_str(), it.amount.nano()))
+            .collect::<Vec<_>>(),
+        [("gpt-4o-2024-08-06", 30), ("mini", 7)]
+    );
+    let tokens = admin.usage(UsageBy::Token, since, None).await.unwrap();
+    assert!(books.secret.starts_with(&tokens[0].key));
+    assert!(
+        admin
+            .usage(UsageBy::Day, since, Some("bob"))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        admin
+            .usage(UsageBy::Day, now_ms() + 60_000, None)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(admin.usage(UsageBy::Day, 0, None).await.unwrap().len(), 1);
+    assert!(admin.audit().await.unwrap().is_empty());
+    books
+        .client
+        .batch_execute("update turnpike.account set balance = balance + 1")
+        .await
+        .unwrap();
+    assert_eq!(
+        admin.audit().await.unwrap(),
+        ["balance = credits - charges: account alice should be 963 and is 964 (nano-USD)"]
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_address_password_or_database_is_told_apart() {
+    let nowhere = ledger::Config::from_url("postgres://u@127.0.0.1:1/x").unwrap();
+    let error = Admin::connect(&nowhere).await.unwrap_err();
+    assert!(error.is_unavailable() && !error.is_login(), "{error:?}");
+    let books = Books::with(0).await;
+    let url = books.db.url();
+    let other = format!("{}/no_such_database", &url[..url.rfind('/').unwrap()]);
+    let error = Admin::connect(&ledger::Config::from_url(&other).unwrap())
+        .await
+        .unwrap_err();
+    assert!(error.is_login() && !error.is_unavailable(), "{error:?}");
+    // And one that was never migrated.
+    let empty = testkit::postgres::TestDb::empty().await;
+    let error = ledger::Ledger::connect(empty.config()).await.unwrap_err();
+    assert!(
+        error.is_refused() && error.sqlstate() == Some("42P01")
+            || error.sqlstate() == Some("3F000"),
+        "{error:?}"
+    );
+}

@@ -1,0 +1,199 @@
+//! Postgres going away and coming back, and long mixes of everything: the books stay right.
+
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+use futures_util::future::join_all;
+use ledger::{
+    AccountId, Config, HoldRequest, Ledger, TakeError, TokenId,
+    admin::{Admin, IssueToken},
+    cluster::{Cluster, Options},
+    migrate,
+};
+use tariff::{Amount, PriceId};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::support::{Books, charge, refusal, take};
+
+/// A cluster of the test's own, which it may stop: here with its durability on.
+struct Own {
+    options: Options,
+    config: Config,
+    account: AccountId,
+    token: TokenId,
+    price: PriceId,
+    _dir: TempDir,
+}
+
+async fn own() -> (Own, Cluster) {
+    let dir = TempDir::new().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let options = Options {
+        dir: dir.path().join("turnpike"),
+        ..Options::default()
+    };
+    let cluster = Cluster::start(&options).unwrap();
+    cluster.create_database("turnpike").await.unwrap();
+    let config = cluster.config("turnpike");
+    migrate::run(&config).await.unwrap();
+    let admin = Admin::connect(&config).await.unwrap();
+    let account = admin.create_account("alice", None).await.unwrap();
+    let token = admin
+        .issue_token(&IssueToken {
+            account: "alice".into(),
+            ..IssueToken::default()
+        })
+        .await
+        .unwrap()
+        .id;
+    let (client, connection) =
+        tokio_postgres::connect(&cluster.url("turnpike"), tokio_postgres::NoTls)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let price = client
+        .query_one("select turnpike.set_price('gpt-4o', input => 1)", &[])
+        .await
+        .unwrap()
+        .get(0);
+    (
+        Own {
+            options,
+            config,
+            account,
+            token,
+            price: PriceId(price),
+            _dir: dir,
+        },
+        cluster,
+    )
+}
+
+impl Own {
+    fn want(&self) -> HoldRequest {
+        HoldRequest {
+            exchange: Uuid::now_v7(),
+            token: self.token,
+            account: self.account,
+            amount: Amount::from_nano(100),
+            model: "gpt-4o".into(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settlements_wait_for_postgres_to_come_back_and_none_is_lost() {
+    let (own, cluster) = own().await;
+    let ledger = Ledger::connect(own.config.clone()).await.unwrap();
+    let holds = join_all((0..300).map(|_| ledger.take(own.want()))).await;
+    let mut settling = Vec::new();
+    let mut holds = holds.into_iter().map(Result::unwrap);
+    for hold in holds.by_ref().take(100) {
+        settling.push(hold.settle(charge(own.price, 60)));
+    }
+    // While these are under way.
+    cluster.stop().unwrap();
+    for hold in holds {
+        settling.push(hold.settle(charge(own.price, 60)));
+    }
+    while ledger.is_ready() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // A take is refused after some patience, and not before.
+    assert!(
+        matches!(refusal(ledger.take(own.want()).await), TakeError::Unavailable(error) if error.is_unavailable())
+    );
+    assert!(ledger.drain(Duration::from_millis(10)).await >= 200);
+
+    let cluster = Cluster::start(&own.options).unwrap();
+    assert!(join_all(settling).await.iter().all(Result::is_ok));
+    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
+    take(&ledger, own.want()).await.release().await.unwrap();
+    assert!(ledger.is_ready());
+    let admin = Admin::connect(&own.config).await.unwrap();
+    let accounts = admin.accounts().await.unwrap();
+    assert_eq!(
+        (accounts[0].balance.nano(), accounts[0].held.nano()),
+        (-300 * 60, 0)
+    );
+    assert!(admin.audit().await.unwrap().is_empty());
+    drop(admin);
+    drop(ledger);
+    cluster.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_random_mix_from_two_replicas_leaves_the_audit_empty_at_every_moment() {
+    let books = Books::with(200_000).await;
+    books
+        .client
+        .batch_execute("update turnpike.access_token set budget = 150000")
+        .await
+        .unwrap();
+    let ledgers = [books.ledger().await, books.ledger().await];
+    let auditor = books.db.client().await;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let auditing = tokio::spawn(async move {
+        let mut audits = 0;
+        while stopped.try_recv().is_err() {
+            assert!(
+                auditor
+                    .query("select * from turnpike.audit", &[])
+                    .await
+                    .unwrap()
+                    .is_empty()
+            );
+            audits += 1;
+        }
+        audits
+    });
+    // A fixed sequence of pseudo-random numbers: the same mix every time.
+    let mut seed = 88_172_645_463_325_252_u64;
+    let mut next = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        i64::try_from(seed % below).unwrap()
+    };
+    let mut open = Vec::new();
+    let mut charged = 0;
+    for _ in 0..60 {
+        let wants: Vec<_> = (0..20).map(|_| books.want(next(2_000))).collect();
+        let taken = join_all(
+            wants
+                .into_iter()
+                .enumerate()
+                .map(|(n, want)| ledgers[n % 2].take(want)),
+        )
+        .await;
+        open.extend(taken.into_iter().filter_map(Result::ok));
+        let mut settling = Vec::new();
+        while next(10) > 1 && !open.is_empty() {
+            let hold = open.swap_remove(usize::try_from(next(1_000)).unwrap() % open.len());
+            if next(3) == 0 {
+                settling.push(hold.release());
+            } else {
+                let amount = next(u64::try_from(hold.amount().nano()).unwrap() + 1);
+                charged += amount;
+                settling.push(hold.settle(books.charge(amount)));
+            }
+        }
+        if next(2) == 0 {
+            assert!(join_all(settling).await.iter().all(Result::is_ok));
+        }
+    }
+    for hold in open {
+        hold.release().await.unwrap();
+    }
+    for ledger in &ledgers {
+        assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
+    }
+    stop.send(()).unwrap();
+    assert!(auditing.await.unwrap() > 10);
+    assert_eq!(
+        (books.balance().await, books.held().await),
+        (200_000 - charged, 0)
+    );
+    assert!(charged <= 150_000);
+    books.audit_is_empty().await;
+}
