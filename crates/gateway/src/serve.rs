@@ -33,7 +33,7 @@ use crate::{
     limits::Limits,
     places::{Place, Places},
     sandbox::{self, Sandbox},
-    settings::{self, Settings},
+    settings::{self, Secret, Settings},
     startup::{self, Database, FirstStart},
     telemetry::Metrics,
     workers::{self, Equipment},
@@ -246,7 +246,11 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             credential: None,
         })
     };
-    if settings.openai_url.is_none() && settings.openai_api_key.is_none() {
+    let key = settings
+        .openai_api_key
+        .as_ref()
+        .filter(|key| !is_our_own(key, settings));
+    if settings.openai_url.is_none() && key.is_none() {
         let sandbox = sandbox::start().await.map_err(|error| {
             Fatal::because(
                 Code::System,
@@ -263,7 +267,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
         .unwrap_or(OPENAI)
         .trim_end_matches('/');
     let mut place = place("OPENAI_URL", url.strip_suffix(CHAT_SUFFIX).unwrap_or(url))?;
-    if let Some(key) = &settings.openai_api_key {
+    if let Some(key) = key {
         place.credential = Some(Credential::bearer(key.expose()).map_err(|_| {
             config(
                 "OPENAI_API_KEY",
@@ -276,6 +280,18 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             Egress::parse(proxy.expose()).map_err(|error| config("OPENAI_PROXY", &error))?;
     }
     Ok((place, None))
+}
+
+/// Whether the provider key is an access token of Turnpike's own: left in the shell from a client's `export` line,
+/// where it would send every request to OpenAI with a key OpenAI has never heard of.
+fn is_our_own(key: &Secret, settings: &settings::Upstream) -> bool {
+    let is_ours = settings.openai_url.is_none() && key.expose().starts_with("tp-");
+    if is_ours {
+        warn!(
+            "OPENAI_API_KEY is not used: it is a Turnpike access token, which clients show, not a provider's key"
+        );
+    }
+    is_ours
 }
 
 /// What a person needs to know now.

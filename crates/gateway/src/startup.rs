@@ -198,10 +198,7 @@ fn sandbox_price(pattern: &str) -> NewPrice {
 /// When migrations are pending and may not be applied.
 pub(crate) async fn migrate(config: &Config, apply: bool) -> Result<(), Fatal> {
     if apply {
-        let report = ledger::migrate::run(config).await?;
-        for file in report.applied {
-            tracing::info!(file, "database.migrated");
-        }
+        ledger::migrate::run(config).await?;
         return Ok(());
     }
     let pending: Vec<&str> = Vec::new();

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod embedded;
 mod metering;
 mod operators;
 mod overspend;
@@ -9,3 +10,4 @@ mod refusals;
 mod sdk;
 mod shutdown;
 mod transparency;
+mod transport;
