@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
 use rcgen::CertifiedIssuer;
+use rcgen::DnType;
 use rcgen::IsCa;
 use rcgen::KeyPair;
 use rustls::ServerConfig;
@@ -34,6 +35,10 @@ impl Identity {
         let directory = tempfile::tempdir().expect("there is room for a certificate");
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // With the default name on both, OpenSSL takes the server's certificate for self-signed.
+        authority
+            .distinguished_name
+            .push(DnType::CommonName, "authority of a test");
         let key = KeyPair::generate().expect("a key can be made");
         let authority =
             CertifiedIssuer::self_signed(authority, key).expect("an authority signs itself");
