@@ -8,15 +8,18 @@
 mod body;
 mod coding;
 mod decimal;
+mod event;
 mod figures;
 mod harvest;
+mod key;
 mod normalise;
 mod places;
 mod tally;
+mod used;
 
 use tariff::{Line, Usage};
 
-use self::{body::Body, coding::Coding, harvest::Used};
+use self::{body::Body, coding::Coding, used::Used};
 use crate::Api;
 
 /// How far an answer is.

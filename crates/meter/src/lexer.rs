@@ -17,19 +17,16 @@
     reason = "the only arithmetic is on indices bounded by a slice's length, and a depth bounded by DEPTH_MAX"
 )]
 
+mod scalar;
 mod scrap;
+mod string;
 mod utf8;
-
-use memchr::memchr2;
 
 pub(crate) use scrap::Scrap;
 use utf8::Utf8;
 
 /// The deepest nesting read.
 pub(crate) const DEPTH_MAX: u32 = 128;
-
-/// How much of a string is looked at before it is checked, so that checks find it in the cache.
-const WINDOW_BYTES: usize = 8 * 1024;
 
 /// What begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,183 +335,5 @@ impl<const STRICT: bool> Lexer<STRICT> {
         }
         visitor.end(self.kind, self.here(bytes, index))?;
         Ok(())
-    }
-
-    /// The inside of a string, up to its end, an escape or the end of the bytes.
-    fn text<V: Visitor>(
-        &mut self,
-        bytes: &[u8],
-        from: usize,
-        visitor: &mut V,
-    ) -> Result<usize, Halt<V::Stop>> {
-        let rest = bytes.get(from..).unwrap_or_default();
-        let window = rest.get(..WINDOW_BYTES).unwrap_or(rest);
-        let hit = memchr2(b'"', b'\\', window);
-        let piece = hit.and_then(|end| window.get(..end)).unwrap_or(window);
-        let end = from + piece.len();
-        if STRICT {
-            if let Some(at) = control(piece) {
-                return Err(Halt::Fault(Fault::Control, from + at));
-            }
-            if !self.utf8.push(piece) || hit.is_some() && !self.utf8.is_whole() {
-                return Err(Halt::Fault(Fault::NotUtf8, from));
-            }
-        }
-        if !piece.is_empty() {
-            visitor.text(piece);
-        }
-        if hit.is_none() {
-            return Ok(end);
-        }
-        if bytes.get(end) == Some(&b'"') {
-            self.ended(bytes, end + 1, visitor)?;
-        } else {
-            self.state = State::Escape;
-        }
-        Ok(end + 1)
-    }
-
-    fn escape<V: Visitor>(
-        &mut self,
-        byte: u8,
-        index: usize,
-        visitor: &mut V,
-    ) -> Result<usize, Halt<V::Stop>> {
-        let unit = match byte {
-            b'"' | b'\\' | b'/' => byte,
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                self.state = State::Hex { left: 4, unit: 0 };
-                return Ok(index + 1);
-            }
-            _ if STRICT => return Err(Halt::Fault(Fault::Syntax, index)),
-            _ => byte,
-        };
-        visitor.unit(u16::from(unit));
-        self.state = State::Text;
-        Ok(index + 1)
-    }
-
-    fn hex<V: Visitor>(
-        &mut self,
-        left: u8,
-        unit: u16,
-        byte: u8,
-        index: usize,
-        visitor: &mut V,
-    ) -> Result<usize, Halt<V::Stop>> {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'A'..=b'F' => byte - b'A' + 10,
-            _ => return Err(Halt::Fault(Fault::Syntax, index)),
-        };
-        let unit = unit << 4 | u16::from(digit);
-        self.state = if left == 1 {
-            visitor.unit(unit);
-            State::Text
-        } else {
-            State::Hex {
-                left: left - 1,
-                unit,
-            }
-        };
-        Ok(index + 1)
-    }
-
-    /// The rest of a number (strict).
-    fn number<V: Visitor>(
-        &mut self,
-        mut part: Part,
-        bytes: &[u8],
-        from: usize,
-        visitor: &mut V,
-    ) -> Result<usize, Halt<V::Stop>> {
-        let mut index = from;
-        let ended = loop {
-            let Some(&byte) = bytes.get(index) else {
-                break false;
-            };
-            part = match (part, byte) {
-                (Part::Minus, b'0') => Part::Zero,
-                (Part::Minus | Part::Whole, b'0'..=b'9') => Part::Whole,
-                (Part::Zero | Part::Whole, b'.') => Part::Point,
-                (Part::Point | Part::Fraction, b'0'..=b'9') => Part::Fraction,
-                (Part::Zero | Part::Whole | Part::Fraction, b'e' | b'E') => Part::Exponent,
-                (Part::Exponent, b'+' | b'-') => Part::Sign,
-                (Part::Exponent | Part::Sign | Part::Power, b'0'..=b'9') => Part::Power,
-                (Part::Zero | Part::Whole | Part::Fraction | Part::Power, _) => break true,
-                _ => return Err(Halt::Fault(Fault::Syntax, index)),
-            };
-            index += 1;
-        };
-        self.state = State::Number(part);
-        visitor.text(bytes.get(from..index).unwrap_or_default());
-        if ended {
-            self.ended(bytes, index, visitor)?;
-        }
-        Ok(index)
-    }
-
-    /// The rest of `true`, `false` or `null` (strict).
-    fn word<V: Visitor>(
-        &mut self,
-        left: &'static [u8],
-        bytes: &[u8],
-        index: usize,
-        visitor: &mut V,
-    ) -> Result<usize, Halt<V::Stop>> {
-        let have = bytes.get(index..).unwrap_or_default();
-        let len = left.len().min(have.len());
-        if have.get(..len) != left.get(..len) {
-            return Err(Halt::Fault(Fault::Syntax, index));
-        }
-        self.state = State::Word(left.get(len..).unwrap_or_default());
-        if len == left.len() {
-            self.ended(bytes, index + len, visitor)?;
-        }
-        Ok(index + len)
-    }
-
-    /// The rest of a number or word (lenient): up to the next byte that cannot be in one.
-    fn bare<V: Visitor>(
-        &mut self,
-        bytes: &[u8],
-        from: usize,
-        visitor: &mut V,
-    ) -> Result<usize, Halt<V::Stop>> {
-        let rest = bytes.get(from..).unwrap_or_default();
-        let end = rest.iter().position(|byte| {
-            matches!(
-                byte,
-                b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b':' | b'"' | b'{' | b'['
-            )
-        });
-        let piece = end.and_then(|end| rest.get(..end)).unwrap_or(rest);
-        visitor.text(piece);
-        let index = from + piece.len();
-        if end.is_some() {
-            self.ended(bytes, index, visitor)?;
-        }
-        Ok(index)
-    }
-}
-
-/// Where the first raw control character stands.
-fn control(piece: &[u8]) -> Option<usize> {
-    // Blocks without a branch inside, so that the compiler makes vector code of them.
-    let found = piece.chunks(64).any(|block| {
-        block
-            .iter()
-            .fold(false, |found, &byte| found | (byte < 0x20))
-    });
-    if found {
-        piece.iter().position(|&byte| byte < 0x20)
-    } else {
-        None
     }
 }

@@ -97,10 +97,17 @@ impl Splitter {
                             self.is_in_event = true;
                             sink(Part::Begin { at: index });
                         }
-                        self.line = Line::Name {
-                            name: [0; NAME_BYTES_MAX],
-                            len: 0,
-                        };
+                        // Nearly every line; the longer way is for names cut in two.
+                        if bytes.get(index..).unwrap_or_default().starts_with(b"data:") {
+                            index += 5;
+                            self.line = Line::Space(Field::Data);
+                            sink(Part::DataBegin);
+                        } else {
+                            self.line = Line::Name {
+                                name: [0; NAME_BYTES_MAX],
+                                len: 0,
+                            };
+                        }
                     }
                 }
                 Line::Name { mut name, len } => {

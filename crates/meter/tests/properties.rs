@@ -1,5 +1,4 @@
 //! What holds for every document, however it is cut.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use bytes::Bytes;
 use meter::{

@@ -1,6 +1,6 @@
 //! Finds out whether an answer is JSON or an event stream, and reads it.
 
-use super::harvest::{Event, Harvest};
+use super::{event::Event, harvest::Harvest};
 use crate::{
     Api,
     lexer::Lexer,

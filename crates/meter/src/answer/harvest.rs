@@ -3,9 +3,12 @@
 use std::convert::Infallible;
 
 use super::{
-    figures::{Figures, Part},
+    event::Event,
+    figures::Part,
+    key::Key,
     places::{Place, Source, Value},
     tally::Tally,
+    used::{Passing, Used},
 };
 use crate::{
     Api,
@@ -14,68 +17,8 @@ use crate::{
 
 /// How deep the places we look at lie; below is [`Place::Other`].
 const PLACES_DEEP: usize = 12;
-/// The longest key or value kept: an id, a model, a number.
+/// The longest value kept: an id, a model, a number.
 const SCRAP_BYTES_MAX: usize = 512;
-/// The largest usage object whose text is kept. The figures are read whatever its size.
-const USAGE_BYTES_MAX: usize = 64 * 1024;
-
-/// What an event of a Responses stream means for the answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Event {
-    #[default]
-    Other,
-    /// Some audio in text form: no text of the model.
-    Audio,
-    /// An item has begun.
-    ItemAdded,
-    Error,
-    /// The last one, with the usage.
-    Terminal,
-}
-
-impl Event {
-    pub(super) fn named(name: &[u8]) -> Self {
-        match name {
-            b"response.completed"
-            | b"response.incomplete"
-            | b"response.failed"
-            | b"response.cancelled" => Self::Terminal,
-            b"response.audio.delta" | b"response.output_audio.delta" => Self::Audio,
-            b"response.output_item.added" => Self::ItemAdded,
-            b"error" => Self::Error,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// The usage of one source: figures laid over each other, and the last object as it stood.
-#[derive(Debug, Default)]
-pub(super) struct Used {
-    pub(super) figures: Figures,
-    pub(super) raw: Vec<u8>,
-}
-
-/// A usage object that is passing.
-#[derive(Debug)]
-struct Passing {
-    source: Source,
-    /// Containers around it.
-    depth: u32,
-    figures: Figures,
-    raw: Vec<u8>,
-    /// Where it goes on in the bytes being pushed.
-    from: usize,
-    is_cut: bool,
-}
-
-impl Passing {
-    fn keep(&mut self, bytes: &[u8]) {
-        self.is_cut |= self.raw.len().saturating_add(bytes.len()) > USAGE_BYTES_MAX;
-        if !self.is_cut {
-            self.raw.extend_from_slice(bytes);
-        }
-    }
-}
 
 /// What was found so far.
 #[derive(Debug)]
@@ -86,7 +29,7 @@ pub(super) struct Harvest {
     /// The container now open, and those around it.
     place: Place,
     places: [Place; PLACES_DEEP],
-    key: Scrap,
+    key: Key,
     /// What the text now passing is wanted for; `None` while it is a key's.
     value: Option<Value>,
     scrap: Scrap,
@@ -112,7 +55,7 @@ impl Harvest {
             is_stream: false,
             place: Place::Outside,
             places: [Place::Other; PLACES_DEEP],
-            key: Scrap::new(SCRAP_BYTES_MAX),
+            key: Key::default(),
             value: Some(Value::Nothing),
             scrap: Scrap::new(SCRAP_BYTES_MAX),
             passing: None,
@@ -143,8 +86,7 @@ impl Harvest {
     /// The lexer is about to read `bytes`, and has read them.
     pub(super) fn after(&mut self, bytes: &[u8]) {
         if let Some(passing) = &mut self.passing {
-            passing.keep(bytes.get(passing.from..).unwrap_or_default());
-            passing.from = 0;
+            passing.keep(bytes);
         }
     }
 
@@ -264,11 +206,12 @@ impl Harvest {
             Place::Item if self.is_stream => Place::Other,
             place => place.enter(self.api, self.key.bytes(), is_array),
         };
-        let is_figure = matches!(
-            self.place.value(self.api, self.key.bytes()),
-            Value::Figure(_)
-        );
-        if let (Some(passing), true, Place::Other) = (&mut self.passing, is_figure, inside) {
+        if let (Some(passing), Place::Other) = (&mut self.passing, inside)
+            && matches!(
+                self.place.value(self.api, self.key.bytes()),
+                Value::Figure(_)
+            )
+        {
             passing.figures.flag_bad_number();
         }
         match inside {
@@ -276,14 +219,7 @@ impl Harvest {
             Place::Usage(source) | Place::Figures(source, Part::Timings)
                 if self.passing.is_none() =>
             {
-                self.passing = Some(Box::new(Passing {
-                    source,
-                    depth: here.depth,
-                    figures: Figures::default(),
-                    raw: Vec::new(),
-                    from: here.index,
-                    is_cut: false,
-                }));
+                self.passing = Some(Box::new(Passing::new(source, here.depth, here.index)));
             }
             _ => {}
         }
@@ -312,20 +248,11 @@ impl Harvest {
         let Some(mut passing) = self.passing.take_if(|passing| passing.depth == here.depth) else {
             return;
         };
-        passing.keep(here.bytes.get(passing.from..here.index).unwrap_or_default());
-        if !passing.figures.is_some() {
-            return;
+        passing.keep(here.bytes.get(..here.index).unwrap_or_default());
+        match passing.source {
+            Source::Own => self.own.add(*passing),
+            Source::Spare => self.spare.add(*passing),
         }
-        let used = match passing.source {
-            Source::Own => &mut self.own,
-            Source::Spare => &mut self.spare,
-        };
-        used.figures.overlay(&passing.figures);
-        used.raw = if passing.is_cut {
-            Vec::new()
-        } else {
-            passing.raw
-        };
     }
 }
 
@@ -369,7 +296,7 @@ impl Visitor for Harvest {
     fn unit(&mut self, unit: u16) {
         match self.value {
             Some(Value::Nothing) => {}
-            None => self.key.unit(unit),
+            None => self.key.text(&[u8::try_from(unit).unwrap_or(u8::MAX)]),
             Some(Value::Text) => self
                 .tally
                 .unit(unit, self.model.as_deref().unwrap_or_default()),

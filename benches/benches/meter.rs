@@ -1,0 +1,219 @@
+//! Scanner and meters against memchr and serde_json on the same bytes, in GB/s of input.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use divan::{Bencher, counter::BytesCount};
+use meter::{AnswerMeter, Api, RequestScanner, UsageFrameFilter};
+use serde::Deserialize;
+
+fn main() {
+    meter::warm_tokenizer();
+    divan::main();
+}
+
+/// Bodies come in reads of this size.
+const READ_BYTES: usize = 16 * 1024;
+
+/// A chat of an agent: many messages and tools, `model` last, as the SDKs write it.
+fn chat_request() -> Vec<u8> {
+    let message = r#"{"role":"user","content":"The quick brown fox jumps over the lazy dog.\nIt said: \"again\". The quick brown fox jumps over the lazy dog, and over the fence, and away."},"#;
+    let tool = r#"{"type":"function","function":{"name":"search","description":"Searches the archive.","parameters":{"type":"object","properties":{"query":{"type":"string"},"limit":{"type":"integer","minimum":1}},"required":["query"]}}},"#;
+    let messages = message.repeat(500);
+    let tools = tool.repeat(50);
+    format!(
+        r#"{{"messages":[{}],"tools":[{}],"temperature":0.7,"max_tokens":1000,"stream":true,"stream_options":{{"include_usage":true}},"model":"gpt-4o"}}"#,
+        messages.trim_end_matches(','),
+        tools.trim_end_matches(','),
+    )
+    .into_bytes()
+}
+
+/// One image of 8 MB in base64.
+fn image_request() -> Vec<u8> {
+    let image = "iVBORw0KGgoAAAANSUhEUgAA+/bC".repeat(8 * 1024 * 1024 / 28);
+    format!(
+        r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{image}"}}}}]}}]}}"#
+    )
+    .into_bytes()
+}
+
+/// Text outside ASCII, unescaped.
+fn chinese_request() -> Vec<u8> {
+    let text = "天地玄黃，宇宙洪荒。日月盈昃，辰宿列張。寒來暑往，秋收冬藏。".repeat(2000);
+    format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{text}"}}]}}"#)
+        .into_bytes()
+}
+
+/// What a reader that only wants the fields would give serde_json.
+#[derive(Deserialize)]
+struct Wanted<'a> {
+    #[serde(borrow)]
+    model: std::borrow::Cow<'a, str>,
+    stream: Option<bool>,
+    max_tokens: Option<u64>,
+}
+
+const REQUESTS: [&str; 3] = ["chat", "image", "chinese"];
+
+fn request(name: &str) -> Vec<u8> {
+    match name {
+        "chat" => chat_request(),
+        "image" => image_request(),
+        _ => chinese_request(),
+    }
+}
+
+#[divan::bench(args = REQUESTS)]
+fn request_scanner(bencher: Bencher<'_, '_>, name: &str) {
+    let body = request(name);
+    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
+        let mut scanner = RequestScanner::new(Api::ChatCompletions);
+        for piece in body.chunks(READ_BYTES) {
+            scanner.push(piece).expect("the body is valid");
+        }
+        scanner.finish()
+    });
+}
+
+#[divan::bench(args = REQUESTS)]
+fn request_serde_json(bencher: Bencher<'_, '_>, name: &str) {
+    let body = request(name);
+    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
+        let wanted: Wanted<'_> = serde_json::from_slice(&body).expect("the body is valid");
+        black_box((wanted.model.len(), wanted.stream, wanted.max_tokens))
+    });
+}
+
+#[divan::bench(args = REQUESTS)]
+fn request_memchr(bencher: Bencher<'_, '_>, name: &str) {
+    let body = request(name);
+    bencher
+        .counter(BytesCount::of_slice(&body))
+        .bench(|| memchr::memchr2_iter(b'"', b'\\', &body).count());
+}
+
+/// A chat stream of 1,000 chunks, as OpenAI sends it.
+fn chat_stream() -> Vec<u8> {
+    let chunk = r#"data: {"id":"chatcmpl-9HpbaAXyt0cAnlWvI8kUAFpZt5jyQ","object":"chat.completion.chunk","created":1714036974,"model":"gpt-4o-2024-08-06","service_tier":"default","system_fingerprint":"fp_a7d06e42a7","choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}],"usage":null}"#;
+    let usage = r#"data: {"id":"chatcmpl-9HpbaAXyt0cAnlWvI8kUAFpZt5jyQ","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":53,"completion_tokens":15,"total_tokens":68,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#;
+    let mut stream = format!("{chunk}\n\n").repeat(1000);
+    stream.push_str(usage);
+    stream.push_str("\n\ndata: [DONE]\n\n");
+    stream.into_bytes()
+}
+
+/// Shows the stream event by event, as it comes from a provider.
+fn events(stream: &[u8]) -> Vec<&[u8]> {
+    let mut events = Vec::new();
+    let mut from = 0;
+    for end in memchr::memmem::find_iter(stream, "\n\n") {
+        events.push(&stream[from..end + 2]);
+        from = end + 2;
+    }
+    events
+}
+
+#[divan::bench]
+fn stream_meter(bencher: Bencher<'_, '_>) {
+    let stream = chat_stream();
+    let events = events(&stream);
+    bencher.counter(BytesCount::of_slice(&stream)).bench(|| {
+        let mut meter = AnswerMeter::new(Api::ChatCompletions, 200, None, None);
+        for event in &events {
+            black_box(meter.push(event));
+        }
+        meter.finish()
+    });
+}
+
+#[divan::bench]
+fn stream_filter(bencher: Bencher<'_, '_>) {
+    let stream = chat_stream();
+    let events: Vec<Bytes> = events(&stream)
+        .into_iter()
+        .map(Bytes::copy_from_slice)
+        .collect();
+    bencher.counter(BytesCount::of_slice(&stream)).bench(|| {
+        let mut filter = UsageFrameFilter::new();
+        for event in &events {
+            black_box(filter.push(event.clone()));
+        }
+    });
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    model: Option<std::borrow::Cow<'a, str>>,
+    usage: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+#[divan::bench]
+fn stream_serde_json(bencher: Bencher<'_, '_>) {
+    let stream = chat_stream();
+    let events = events(&stream);
+    bencher.counter(BytesCount::of_slice(&stream)).bench(|| {
+        for event in &events {
+            let payload = event.strip_prefix(b"data: ").unwrap_or(event);
+            if let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(payload) {
+                black_box((chunk.model, chunk.usage));
+            }
+        }
+    });
+}
+
+#[divan::bench]
+fn stream_memmem(bencher: Bencher<'_, '_>) {
+    let stream = chat_stream();
+    let events = events(&stream);
+    let finder = memchr::memmem::Finder::new("\"usage\":{");
+    bencher.counter(BytesCount::of_slice(&stream)).bench(|| {
+        events
+            .iter()
+            .filter(|event| finder.find(event).is_some())
+            .count()
+    });
+}
+
+/// Embeddings of 64 inputs.
+fn embeddings() -> Vec<u8> {
+    let vector = ["-0.012345678", "0.0023456789", "1.5e-05"]
+        .repeat(512)
+        .join(",");
+    let item = format!(r#"{{"object":"embedding","index":0,"embedding":[{vector}]}}"#);
+    let items = [item.as_str()].repeat(64).join(",");
+    format!(r#"{{"object":"list","data":[{items}],"model":"text-embedding-3-small","usage":{{"prompt_tokens":8,"total_tokens":8}}}}"#)
+        .into_bytes()
+}
+
+#[divan::bench]
+fn embeddings_meter(bencher: Bencher<'_, '_>) {
+    let body = embeddings();
+    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
+        let mut meter = AnswerMeter::new(Api::Embeddings, 200, None, None);
+        for piece in body.chunks(READ_BYTES) {
+            black_box(meter.push(piece));
+        }
+        meter.finish()
+    });
+}
+
+#[divan::bench]
+fn embeddings_serde_json(bencher: Bencher<'_, '_>) {
+    let body = embeddings();
+    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
+        serde_json::from_slice::<Chunk<'_>>(&body)
+            .map(|chunk| chunk.usage.is_some())
+            .unwrap_or_default()
+    });
+}
+
+#[divan::bench]
+fn tokenizer(bencher: Bencher<'_, '_>) {
+    let text =
+        "The quick brown fox jumps over the lazy dog, and over the fence, and away. ".repeat(200);
+    bencher
+        .counter(BytesCount::of_str(&text))
+        .bench(|| meter::text_tokens("gpt-4o", &text));
+}
