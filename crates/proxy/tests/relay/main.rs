@@ -4,6 +4,7 @@
 
 mod egress;
 mod faults;
+mod gates;
 mod h2;
 mod http1;
 mod pool;
