@@ -11,3 +11,4 @@ mod sdk;
 mod shutdown;
 mod transparency;
 mod transport;
+mod volume;

@@ -1,5 +1,6 @@
 //! No overspend: a hold is an upper bound, counted before the request's last byte goes up.
 
+use tariff::Amount;
 use testkit::{
     body::Held,
     raw::{Wire, patiently},
@@ -121,7 +122,7 @@ async fn an_open_exchange_counts_by_its_bound() {
     .await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     // Enough for one bound, not for two.
-    let budget = format!(", budget_usd => {}", BOUND as f64 * 1.5 / 1e9);
+    let budget = format!(", budget_usd => {}", Amount::from_nano(BOUND / 2 * 3));
     let token = bank.token(&budget).await;
     let mut first = Wire::connect(turnpike.clients).await;
     first.send(post("/v1/chat/completions", &token, CHAT)).await;

@@ -1,0 +1,180 @@
+//! Two thousand mixed calls: each charged once, to the nano-dollar, also when the program is told to end in the middle.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicUsize, Ordering},
+};
+
+use testkit::{
+    raw::Wire,
+    upstream::{self, Upstream, json, sse},
+};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+use crate::support::{Bank, Turnpike, eventually, post};
+
+const CALLS: usize = 2_000;
+const AT_ONCE: usize = 50;
+
+/// What call `number` sends: every third one a stream. Its number is its output limit, and so its usage.
+fn request(number: usize) -> String {
+    let stream = if number % 3 == 0 {
+        r#""stream":true,"stream_options":{"include_usage":true},"#
+    } else {
+        ""
+    };
+    let limit = number % 500 + 1;
+    format!(
+        r#"{{"model":"gpt-4o-mini",{stream}"max_tokens":{limit},"messages":[{{"role":"user","content":"call {number}"}}]}}"#
+    )
+}
+
+/// What it costs: 10 input tokens at 0.15 USD and its limit in output tokens at 0.60 USD per million, in nano-USD.
+fn cost(number: usize) -> i64 {
+    let limit = i64::try_from(number % 500 + 1).unwrap();
+    10 * 150 + limit * 600
+}
+
+/// An upstream that reports the request's own output limit as what was used.
+async fn upstream() -> Upstream {
+    Upstream::scripted(|mut wire: Wire| async move {
+        while wire.has_more().await {
+            let (_, body) = wire.read_message().await;
+            let body = String::from_utf8(body).unwrap();
+            let limit = body
+                .split("\"max_tokens\":")
+                .nth(1)
+                .unwrap()
+                .split(',')
+                .next()
+                .unwrap();
+            let usage = format!(r#""usage":{{"prompt_tokens":10,"completion_tokens":{limit}}}"#);
+            let answer = if body.contains("\"stream\"") {
+                sse(&[
+                    r#"{"model":"gpt-4o-mini","choices":[{"delta":{"content":"x"}}],"usage":null}"#,
+                    &format!(r#"{{"choices":[],{usage}}}"#),
+                    "[DONE]",
+                ])
+            } else {
+                json(&format!(
+                    r#"{{"id":"c","model":"gpt-4o-mini","choices":[],{usage}}}"#
+                ))
+            };
+            if wire.try_send(answer).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+/// Whether the answer came whole.
+async fn call(turnpike: std::net::SocketAddr, token: &str, number: usize) -> bool {
+    let Ok(stream) = tokio::net::TcpStream::connect(turnpike).await else {
+        return false;
+    };
+    let mut wire = Wire::new(stream);
+    if wire
+        .try_send(
+            post("/v1/chat/completions", token, &request(number))
+                .replace("Host:", "Connection: close\r\nHost:"),
+        )
+        .await
+        .is_err()
+    {
+        return false;
+    }
+    let (answer, _) = wire.read_to_end().await;
+    answer.starts_with(b"HTTP/1.1 200")
+        && (answer.ends_with(upstream::LAST_CHUNK) || answer.ends_with(b"}"))
+}
+
+/// Makes all calls; what the whole ones cost, and how many there were.
+async fn all(turnpike: &Turnpike, token: &str, started: Arc<AtomicUsize>) -> (usize, i64) {
+    let (places, whole, sum) = (
+        Arc::new(Semaphore::new(AT_ONCE)),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicI64::new(0)),
+    );
+    let mut calls = JoinSet::new();
+    for number in 0..CALLS {
+        let place = Arc::clone(&places).acquire_owned().await.unwrap();
+        let (address, token, whole, sum, started) = (
+            turnpike.clients,
+            token.to_owned(),
+            Arc::clone(&whole),
+            Arc::clone(&sum),
+            Arc::clone(&started),
+        );
+        calls.spawn(async move {
+            started.fetch_add(1, Ordering::Relaxed);
+            if call(address, &token, number).await {
+                whole.fetch_add(1, Ordering::Relaxed);
+                sum.fetch_add(cost(number), Ordering::Relaxed);
+            }
+            drop(place);
+        });
+    }
+    calls.join_all().await;
+    (whole.load(Ordering::Relaxed), sum.load(Ordering::Relaxed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_mixed_calls_leave_two_thousand_charges_of_the_right_sum() {
+    let (bank, upstream) = (Bank::open().await, upstream().await);
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("LOG_LEVEL", "warn")]);
+    let token = bank.token("").await;
+    let (whole, sum) = all(&turnpike, &token, Arc::default()).await;
+    assert_eq!((whole, sum), (CALLS, (0..CALLS).map(cost).sum()));
+    assert_eq!(
+        bank.one::<i64>(
+            "select count(*) from turnpike.charge where mark = 'measured' and ending = 'complete'"
+        )
+        .await,
+        2_000
+    );
+    assert_eq!(
+        bank.one::<i64>("select sum(amount)::bigint from turnpike.charge")
+            .await,
+        sum
+    );
+    assert_eq!(
+        bank.one::<i64>("select balance from turnpike.account")
+            .await,
+        20_000_000_000 - sum
+    );
+    bank.audited().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_in_the_middle_loses_no_charge() {
+    let (bank, upstream) = (Bank::open().await, upstream().await);
+    let mut turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("LOG_LEVEL", "warn")]);
+    let token = bank.token("").await;
+    let started = Arc::new(AtomicUsize::new(0));
+    let half = async {
+        eventually("half the calls have begun", async || {
+            (started.load(Ordering::Relaxed) >= CALLS / 2).then_some(())
+        })
+        .await;
+        turnpike.signal("TERM");
+    };
+    let ((whole, sum), ()) = tokio::join!(all(&turnpike, &token, Arc::clone(&started)), half);
+    assert!(turnpike.ended().await.success());
+    // Whoever has his whole answer has paid for it, and nobody else has.
+    assert!(
+        (CALLS / 2 - AT_ONCE..CALLS).contains(&whole),
+        "{whole} whole answers"
+    );
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.charge")
+            .await,
+        i64::try_from(whole).unwrap()
+    );
+    assert_eq!(
+        bank.one::<i64>("select sum(amount)::bigint from turnpike.charge")
+            .await,
+        sum
+    );
+    bank.audited().await;
+}
