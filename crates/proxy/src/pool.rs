@@ -62,7 +62,7 @@ pub struct PoolLimits {
     pub h2_streams_max: usize,
     /// HTTP/2 connections; requests beyond their streams wait in line.
     pub h2_connections_max: usize,
-    /// Bytes of the head of an answer (HTTP/1: of its read buffer as well).
+    /// Bytes of the head of an answer; HTTP/1 reads bodies in pieces of up to this as well. 8 KiB at least.
     pub head_bytes_max: usize,
 }
 
@@ -82,6 +82,9 @@ impl Default for PoolLimits {
         }
     }
 }
+
+/// How often a request of which nothing was written is given another connection.
+const REPEATS_MAX: usize = 8;
 
 /// Connections to upstreams, for one worker runtime. Cheap to clone.
 #[derive(Clone)]
@@ -133,6 +136,7 @@ impl Pool {
         let host = self.host(target, egress);
         let (mut request, progress) = Outgoing::wrap(request);
         convert::under_base(&mut request, target)?;
+        let mut repeats = 0;
         loop {
             let checkout = host.check_out(&self.shared.connector).await?;
             let is_fresh = checkout.is_fresh();
@@ -144,7 +148,10 @@ impl Pool {
                 Ok(answer) => return Ok(answer),
                 // A connection that was made for this request and is closed already will not get better by trying again.
                 Err(failed) => match failed.unsent {
-                    Some(unsent) if !is_fresh => request = *unsent,
+                    Some(unsent) if !is_fresh && repeats < REPEATS_MAX => {
+                        request = *unsent;
+                        repeats += 1;
+                    }
                     _ => return Err(failed.error),
                 },
             }

@@ -62,7 +62,7 @@ pub struct DoorsLimits {
     pub header_timeout: Duration,
     /// Header lines of a request (431 above).
     pub headers_max: usize,
-    /// Bytes of a request's head (431 above); HTTP/1 reads bodies in pieces of up to this as well.
+    /// Bytes of a request's head (431 above); HTTP/1 reads bodies in pieces of up to this as well. 8 KiB at least.
     pub head_bytes_max: usize,
     /// Concurrent requests on one HTTP/2 connection.
     pub h2_streams_max: u32,

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use super::outgoing::Progress;
 use crate::BodyError;
 use crate::BoxError;
 
@@ -63,11 +64,9 @@ impl SendError {
         Self::bare(SendErrorKind::Timeout(stage))
     }
 
-    /// Sorts what hyper reports about a request.
+    /// Sorts what hyper reports about a connection.
     pub(super) fn from_hyper(error: hyper::Error) -> Self {
-        let kind = if broke_our_body(&error) {
-            SendErrorKind::Body
-        } else if error.is_user() || error.is_parse() {
+        let kind = if error.is_user() || error.is_parse() {
             SendErrorKind::Protocol
         } else {
             SendErrorKind::Closed
@@ -75,8 +74,20 @@ impl SendError {
         Self::new(kind, error)
     }
 
-    pub(super) fn sent(mut self, is_request_sent: bool) -> Self {
-        self.is_request_sent = is_request_sent;
+    /// Sorts what hyper reports about a request. If the request's own body broke off, the rest only follows from that.
+    pub(super) fn of_request(error: hyper::Error, progress: &Progress) -> Self {
+        let sorted = match progress.broke_off() {
+            Some(broke_off) => Self::new(SendErrorKind::Body, broke_off.clone()),
+            None => Self::from_hyper(error),
+        };
+        Self {
+            is_request_sent: progress.is_sent(),
+            ..sorted
+        }
+    }
+
+    pub(super) fn sent(mut self) -> Self {
+        self.is_request_sent = true;
         self
     }
 
@@ -95,7 +106,9 @@ impl SendError {
     /// Whether our own request body ended this because its gate was shut.
     #[must_use]
     pub fn is_shut(&self) -> bool {
-        body_error(self.source()).is_some_and(BodyError::is_shut)
+        let source = self.source.as_ref();
+        let broke_off = source.and_then(|source| source.downcast_ref::<BodyError>());
+        broke_off.is_some_and(BodyError::is_shut)
     }
 
     /// Whether the last byte of the request may have reached the upstream: it may be at work, or have been.
@@ -103,20 +116,6 @@ impl SendError {
     pub fn is_request_sent(&self) -> bool {
         self.is_request_sent
     }
-}
-
-fn broke_our_body(error: &hyper::Error) -> bool {
-    body_error(error.source()).is_some()
-}
-
-fn body_error<'a>(mut error: Option<&'a (dyn Error + 'static)>) -> Option<&'a BodyError> {
-    while let Some(current) = error {
-        if let Some(found) = current.downcast_ref() {
-            return Some(found);
-        }
-        error = current.source();
-    }
-    None
 }
 
 impl fmt::Display for SendError {

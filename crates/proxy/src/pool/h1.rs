@@ -33,6 +33,9 @@ use super::outgoing::Outgoing;
 use super::outgoing::Progress;
 use super::stream::Stream;
 
+/// hyper panics at a smaller read buffer.
+const HYPER_BUFFER_BYTES_MIN: usize = 8 * 1024;
+
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 /// An open connection.
@@ -62,12 +65,12 @@ impl Failed {
     ) -> Self {
         Self {
             unsent: error.take_message().map(Box::new),
-            error: SendError::from_hyper(error.into_error()).sent(progress.is_sent()),
+            error: SendError::of_request(error.into_error(), progress),
         }
     }
 
     pub(super) fn overdue() -> Self {
-        SendError::timeout(Stage::FirstByte).sent(true).into()
+        SendError::timeout(Stage::FirstByte).sent().into()
     }
 }
 
@@ -84,7 +87,7 @@ impl Connection {
     pub(super) async fn open(stream: Stream, limits: &PoolLimits) -> Result<Self, SendError> {
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
-            .max_buf_size(limits.head_bytes_max)
+            .max_buf_size(limits.head_bytes_max.max(HYPER_BUFFER_BYTES_MIN))
             .handshake(TokioIo::new(stream))
             .await
             .map_err(SendError::from_hyper)?;

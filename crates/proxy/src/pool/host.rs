@@ -79,7 +79,9 @@ impl Host {
         Arc::new(Self {
             target,
             egress,
-            places: Arc::new(Semaphore::new(limits.connections_max)),
+            places: Arc::new(Semaphore::new(
+                limits.connections_max.min(Semaphore::MAX_PERMITS),
+            )),
             streams: Notify::new(),
             first: tokio::sync::Mutex::new(()),
             state: Mutex::default(),

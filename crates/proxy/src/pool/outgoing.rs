@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -35,6 +36,8 @@ pub(super) struct Progress {
 #[derive(Default)]
 struct Shared {
     is_sent: AtomicBool,
+    /// Why the body broke off, if it did. hyper tells it for HTTP/1 only.
+    broke_off: OnceLock<BodyError>,
     /// Who waits for `is_sent`; an HTTP/2 body is read by another task.
     waiting: AtomicWaker,
 }
@@ -57,6 +60,11 @@ impl Progress {
         })
         .await;
         tokio::time::sleep(wait).await;
+    }
+
+    /// Why the body broke off, if it did.
+    pub(super) fn broke_off(&self) -> Option<&BodyError> {
+        self.shared.broke_off.get()
     }
 
     fn tell_sent(&self) {
@@ -99,7 +107,12 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = Pin::new(&mut self.inner).poll_frame(cx);
         let is_last = match &frame {
-            Poll::Pending | Poll::Ready(Some(Err(_))) => false,
+            Poll::Pending => false,
+            Poll::Ready(Some(Err(error))) => {
+                // A second error would be a second opinion: the first stands.
+                let _ = self.progress.shared.broke_off.set(error.clone());
+                false
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 frame.is_trailers()
                     || self.inner.is_end_stream()

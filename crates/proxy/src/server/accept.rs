@@ -38,7 +38,8 @@ impl Doors {
         let listener = TcpListener::from_std(listener)?;
         // Of its own: its waiters share a lock, which workers should not.
         let shutdown = shutdown.child_token();
-        let places = Arc::new(Semaphore::new(self.limits.connections_max));
+        let places = self.limits.connections_max.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(places));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {

@@ -187,7 +187,7 @@ fn h1_builder(limits: &DoorsLimits) -> http1::Builder {
         .header_read_timeout(limits.header_timeout)
         .preserve_header_case(true)
         .auto_date_header(false)
-        .max_buf_size(limits.head_bytes_max);
+        .max_buf_size(limits.head_bytes_max.max(HYPER_BUFFER_BYTES_MIN));
     if limits.headers_max != HYPER_HEADERS_MAX {
         builder.max_headers(limits.headers_max);
     }
@@ -212,6 +212,9 @@ fn h2_builder(limits: &DoorsLimits) -> http2::Builder<TokioExecutor> {
 
 /// What hyper allows by itself, from an array on the stack; any other number costs an allocation per request.
 const HYPER_HEADERS_MAX: usize = 100;
+
+/// hyper panics at a smaller read buffer.
+const HYPER_BUFFER_BYTES_MIN: usize = 8 * 1024;
 
 /// Asks a silent client whether it is still there, and how long it may take to say so.
 const H2_PING_INTERVAL: Duration = Duration::from_secs(30);

@@ -211,7 +211,10 @@ async fn the_tail_of_an_answer_waits_for_the_gate() {
         assert!(text.ends_with(&format!("\r\n\r\n{before}")), "{text}");
         down.gate.release();
         client.read_body(&head).await;
-        assert_eq!(client.received().text().to_lowercase(), answer.to_lowercase());
+        assert_eq!(
+            client.received().text().to_lowercase(),
+            answer.to_lowercase()
+        );
     }
 }
 

@@ -28,7 +28,9 @@ use testkit::upstream::sse_head;
 
 use crate::relay::Relay;
 use crate::relay::Running;
+use crate::relay::answering;
 use crate::relay::limits;
+use crate::relay::serve;
 use crate::relay::serve_with;
 use crate::relay::whole;
 
@@ -118,6 +120,55 @@ async fn a_stream_cut_upstream_is_reset() {
         Err(_) => {}
     }
     assert!(client.ready().await.is_ok(), "the connection goes on");
+}
+
+#[tokio::test]
+async fn an_aborted_exchange_resets_its_stream_and_no_other() {
+    let server = serve(answering(
+        |request: Request<hyper::body::Incoming>| async move {
+            match request.uri().path() {
+                "/abort" => Err(proxy::Abort),
+                _ => Ok(http::Response::new(whole("fine"))),
+            }
+        },
+    ));
+    let mut client = prior_knowledge(&server).await;
+    let request = |path| {
+        let uri = format!("http://{}{path}", server.address);
+        Request::get(uri).body(Whole::empty()).unwrap()
+    };
+    assert!(client.send_request(request("/abort")).await.is_err());
+    assert_eq!(
+        client.send_request(request("/")).await.unwrap().status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn draining_finishes_the_streams_that_have_begun() {
+    let (gate, entered) = (Held::default(), Held::default());
+    let (opened, entering) = (gate.clone(), entered.clone());
+    let server = serve(answering(move |_| {
+        let (gate, entering) = (opened.clone(), entering.clone());
+        async move {
+            entering.release();
+            gate.released().await;
+            Ok(http::Response::new(whole("fine")))
+        }
+    }));
+    let mut client = prior_knowledge(&server).await;
+    let uri = format!("http://{}/", server.address);
+    let answer =
+        tokio::spawn(client.send_request(Request::get(&uri).body(Whole::empty()).unwrap()));
+    patiently("the request to be begun", entered.released()).await;
+    server.begin_to_stop();
+    gate.release();
+    let response = answer.await.unwrap().unwrap();
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "fine"
+    );
+    assert_eq!(server.stopped().await.cut, 0);
 }
 
 /// An upstream that speaks HTTP/2 under TLS and counts its connections and concurrent requests.
@@ -269,4 +320,24 @@ async fn a_closed_http2_connection_is_replaced() {
     // Nobody listens there now, which only a new connection finds out.
     let (head, body) = client.read_message().await;
     assert_eq!((head.status(), &*body), (502, &b"Connect"[..]), "{address}");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_told_from_an_upstream_that_does() {
+    let upstream = H2Upstream::start(100);
+    let url = format!("https://localhost:{}", upstream.server.address.port());
+    let relay = Relay::trusting(&url, limits(), &Roots::File(upstream.identity.roots()));
+    for steps in [
+        vec![Step::Error("left")],
+        vec![Step::data("a"), Step::Error("left")],
+    ] {
+        let request = Request::post("/").body(Scripted::new(steps)).unwrap();
+        let error = relay
+            .pool
+            .send(&relay.target, &relay.egress, request)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), proxy::SendErrorKind::Body, "{error:?}");
+        assert!(!error.is_request_sent() && !error.is_shut());
+    }
 }
