@@ -198,12 +198,13 @@ impl Exchange {
                     splice.is_some(),
                 )
             }
-            Upload::Flowing(Flowing {
-                body,
-                mut said,
-                verdict,
-                ..
-            }) => {
+            Upload::Flowing(flowing) => {
+                let Flowing {
+                    body,
+                    mut said,
+                    verdict,
+                    ..
+                } = *flowing;
                 let mut sending = pin!(send(&pool, &route, &head, body, false));
                 let Said { facts, text } = tokio::select! {
                     biased;

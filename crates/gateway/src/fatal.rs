@@ -24,8 +24,6 @@ pub(crate) enum Code {
     NoInput = 66,
     /// Something needed, such as Postgres, is not there.
     Unavailable = 69,
-    /// A defect of ours.
-    Software = 70,
     /// The system refuses something (a port, a thread).
     System = 71,
     /// Reading or writing failed.

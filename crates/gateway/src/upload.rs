@@ -52,7 +52,7 @@ pub(crate) enum Upload {
     /// It is all here.
     Whole(Whole),
     /// It flows; its facts come with its last byte.
-    Flowing(Flowing),
+    Flowing(Box<Flowing>),
 }
 
 impl Upload {
@@ -164,7 +164,7 @@ fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: RequestScanner, bounds: B
     let (verdict, hear_verdict) = oneshot::channel();
     let model = scanner.model().map(str::to_owned);
     let watch = Watch {
-        scan: Scan::Reading(scanner),
+        scanner: Some(Box::new(scanner)),
         scanned_ahead: ahead.iter().map(Bytes::len).sum(),
         bytes: 0,
         kept: Vec::new(),
@@ -172,7 +172,7 @@ fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: RequestScanner, bounds: B
         tell: Some(tell),
         verdict: hear_verdict,
     };
-    Upload::Flowing(Flowing {
+    Upload::Flowing(Box::new(Flowing {
         model,
         body: Observed::new(
             Ahead {
@@ -183,7 +183,7 @@ fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: RequestScanner, bounds: B
         ),
         said,
         verdict,
-    })
+    }))
 }
 
 fn refuse(error: &BodyError) -> Refusal {
@@ -275,7 +275,8 @@ impl Body for Ahead {
 
 /// Scans a flowing body and keeps its last byte until the verdict.
 pub(crate) struct Watch {
-    scan: Scan,
+    /// Gone once the facts, or a refusal, have been told.
+    scanner: Option<Box<RequestScanner>>,
     /// Leading bytes that the scanner has already seen.
     scanned_ahead: usize,
     /// Bytes passed so far.
@@ -287,14 +288,9 @@ pub(crate) struct Watch {
     verdict: oneshot::Receiver<Gate>,
 }
 
-enum Scan {
-    Reading(RequestScanner),
-    Over,
-}
-
 impl Watch {
     fn tell(&mut self, facts: Result<RequestFacts, Refusal>) {
-        self.scan = Scan::Over;
+        self.scanner = None;
         if let Some(tell) = self.tell.take() {
             // Nobody listens once the upstream has answered early: then there is nothing to tell.
             let text = std::mem::take(&mut self.kept);
@@ -307,7 +303,7 @@ impl Observer<Ahead> for Watch {
     fn frame(&mut self, data: Bytes) -> Split {
         let start = self.bytes;
         self.bytes = start.saturating_add(data.len() as u64);
-        let Scan::Reading(scanner) = &mut self.scan else {
+        let Some(scanner) = &mut self.scanner else {
             return Split::withhold(data);
         };
         if start < KEPT_BYTES_MAX as u64 {
@@ -335,11 +331,11 @@ impl Observer<Ahead> for Watch {
     }
 
     fn end(&mut self, end: End<Ahead>) {
-        match (end, std::mem::replace(&mut self.scan, Scan::Over)) {
-            (End::Complete, Scan::Reading(scanner)) => {
-                self.tell(scanner.finish().map_err(|error| refuse(&error)))
+        match (end, self.scanner.take()) {
+            (End::Complete, Some(scanner)) => {
+                self.tell(scanner.finish().map_err(|error| refuse(&error)));
             }
-            (End::Complete, Scan::Over) => {}
+            (End::Complete, None) => {}
             (End::Failed(_) | End::Abandoned(_), _) => self.tell(Err(Refusal::ClientGone)),
         }
     }

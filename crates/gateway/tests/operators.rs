@@ -296,35 +296,48 @@ async fn the_price_list_is_imported_once_and_says_what_it_left_out() {
     assert_eq!(bank.one::<i64>("select out_text from turnpike.price where pattern = 'gpt-5-2025-08-07' and tier = 'priority' and valid_to is null").await, 20_000_000_000);
 }
 
+/// Settings, arguments, the exit code, and a word of the line.
+type Case = (
+    Vec<(&'static str, String)>,
+    &'static [&'static str],
+    i32,
+    &'static str,
+);
+
 #[tokio::test]
 async fn what_goes_wrong_is_one_line_and_an_exit_code() {
     let bank = Bank::open().await;
     let database = ("DATABASE_URL", bank.db.url());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let cases: &[(&[(&str, String)], &[&str], i32, &str)] = &[
+    let cases: Vec<Case> = vec![
         (
-            &[database.clone()],
+            vec![database.clone()],
             &["tokens"],
             64,
             "unrecognized subcommand",
         ),
-        (&[database.clone(), ("PORT", "x".into())], &[], 78, "PORT"),
         (
-            &[("DATABASE_URL", "nonsense://".into())],
+            vec![database.clone(), ("PORT", "x".into())],
+            &[],
+            78,
+            "PORT",
+        ),
+        (
+            vec![("DATABASE_URL", "nonsense://".into())],
             &[],
             78,
             "DATABASE_URL",
         ),
         (
-            &[("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x".into())],
+            vec![("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x".into())],
             &[],
             69,
             "127.0.0.1:1",
         ),
-        (&[database.clone(), ("PORT", port)], &[], 71, "PORT"),
+        (vec![database.clone(), ("PORT", port)], &[], 71, "PORT"),
         (
-            &[
+            vec![
                 database.clone(),
                 ("TLS_CERT", "/nowhere/cert.pem".into()),
                 ("TLS_KEY", "/nowhere/key.pem".into()),
@@ -334,25 +347,25 @@ async fn what_goes_wrong_is_one_line_and_an_exit_code() {
             "/nowhere/cert.pem",
         ),
         (
-            &[database.clone(), ("OPENAI_URL", "ftp://x".into())],
+            vec![database.clone(), ("OPENAI_URL", "ftp://x".into())],
             &[],
             78,
             "OPENAI_URL",
         ),
         (
-            &[database.clone()],
+            vec![database.clone()],
             &["token", "issue", "nobody-here"],
             65,
             "create_account",
         ),
         (
-            &[database],
+            vec![database],
             &["price", "import", "/nowhere/list.json"],
             66,
             "/nowhere/list.json",
         ),
     ];
-    for (settings, arguments, code, word) in cases {
+    for (settings, arguments, code, word) in &cases {
         let (given, _, stderr) = run(settings, arguments);
         let last = stderr
             .trim_end()

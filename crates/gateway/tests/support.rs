@@ -1,7 +1,7 @@
 //! A running gateway, its database, and what tests ask of them.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -159,10 +159,7 @@ pub(crate) fn command(settings: &[(&str, String)]) -> Command {
 }
 
 /// Keeps every line, so that the pipe never fills.
-fn keep(
-    reader: impl std::io::BufRead + Send + 'static,
-    log: Arc<Mutex<String>>,
-) -> Arc<Mutex<Vec<String>>> {
+fn keep(reader: impl BufRead + Send + 'static, log: Arc<Mutex<String>>) -> Arc<Mutex<Vec<String>>> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&lines);
     thread::spawn(move || {

@@ -18,7 +18,7 @@ const AT_ONCE: usize = 50;
 
 /// What call `number` sends: every third one a stream. Its number is its output limit, and so its usage.
 fn request(number: usize) -> String {
-    let stream = if number % 3 == 0 {
+    let stream = if number.is_multiple_of(3) {
         r#""stream":true,"stream_options":{"include_usage":true},"#
     } else {
         ""
