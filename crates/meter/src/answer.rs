@@ -19,7 +19,7 @@ mod used;
 
 use tariff::{Line, Usage};
 
-use self::{body::Body, coding::Coding, used::Used};
+use self::{body::Body, coding::Coding, figures::Figures, used::Used};
 use crate::Api;
 
 /// How far an answer is.
@@ -124,13 +124,14 @@ impl AnswerMeter {
         };
         let harvest = &mut body.harvest;
         let model = harvest.model.take();
+        let split = std::mem::take(&mut harvest.split);
         let service_tier = harvest.service_tier.take().or(harvest.usage_tier.take());
         let usage_raw = used
             .as_ref()
             .and_then(|used| String::from_utf8(used.raw.clone()).ok())
             .filter(|raw| !raw.is_empty());
         Reading {
-            usage: used.map(|used| usage(&used, model.clone(), service_tier)),
+            usage: used.map(|used| usage(&used, &split, model.clone(), service_tier)),
             usage_raw,
             model,
             response_id: harvest.id.take(),
@@ -144,12 +145,37 @@ impl AnswerMeter {
     }
 }
 
-fn usage(used: &Used, model: Option<String>, service_tier: Option<String>) -> Usage {
+/// One line, or one for each model where the answer says who used what and leaves nothing out.
+fn usage(
+    used: &Used,
+    split: &[(Option<String>, Figures)],
+    model: Option<String>,
+    service_tier: Option<String>,
+) -> Usage {
     let (buckets, flags) = normalise::buckets(&used.figures);
-    Usage {
+    let mut usage = Usage {
         lines: vec![Line { model, buckets }],
         service_tier,
         provider_cost: used.figures.provider_cost(),
         flags,
+    };
+    let mut lines = Vec::new();
+    let mut split_flags = flags;
+    for (model, figures) in split {
+        let (buckets, flags) = normalise::buckets(figures);
+        split_flags |= flags;
+        lines.push(Line {
+            model: model.clone(),
+            buckets,
+        });
     }
+    let by_model = Usage {
+        lines,
+        ..Usage::default()
+    };
+    if by_model.lines.len() > 1 && by_model.total().total() >= buckets.total() {
+        usage.lines = by_model.lines;
+        usage.flags = split_flags;
+    }
+    usage
 }

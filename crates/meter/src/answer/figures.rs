@@ -27,6 +27,8 @@ pub(super) enum Figure {
     CachedCount,
     /// `reasoning_tokens` beside the totals (SGLang, Azure DeepSeek, Perplexity)
     ReasoningBeside,
+    /// `audio_tokens` beside the totals
+    AudioBeside,
     /// `cached_tokens` of the input details
     Cached,
     /// `cache_write_tokens` of the input details
@@ -78,6 +80,7 @@ pub(super) fn named(part: Part, key: &[u8]) -> Option<Figure> {
         (Part::Usage, b"cached_tokens") => Figure::CachedBeside,
         (Part::Usage, b"num_cached_tokens") => Figure::CachedCount,
         (Part::Usage, b"reasoning_tokens") => Figure::ReasoningBeside,
+        (Part::Usage, b"audio_tokens") => Figure::AudioBeside,
         (Part::InDetails, b"cached_tokens") => Figure::Cached,
         (Part::InDetails, b"cache_write_tokens") => Figure::Written,
         (Part::InDetails, b"audio_tokens") => Figure::InAudio,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use super::{
     event::Event,
-    figures::Part,
+    figures::{Figures, Part},
     key::Key,
     places::{Place, Source, Value},
     tally::Tally,
@@ -19,6 +19,9 @@ use crate::{
 const PLACES_DEEP: usize = 12;
 /// The longest value kept: an id, a model, a number.
 const SCRAP_BYTES_MAX: usize = 512;
+/// Models of one answer that are told apart. A breakdown of more adds up to less than the whole,
+/// and the whole counts.
+const SPLIT_MODELS_MAX: usize = 16;
 
 /// What was found so far.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(super) struct Harvest {
     pub(super) event: Event,
     pub(super) own: Used,
     pub(super) spare: Used,
+    /// The usage by model, where more than one answered.
+    pub(super) split: Vec<(Option<String>, Figures)>,
     pub(super) model: Option<String>,
     pub(super) id: Option<String>,
     pub(super) service_tier: Option<String>,
@@ -64,6 +69,7 @@ impl Harvest {
             event: Event::Other,
             own: Used::default(),
             spare: Used::default(),
+            split: Vec::new(),
             model: None,
             id: None,
             service_tier: None,
@@ -164,6 +170,12 @@ impl Harvest {
         match value {
             Value::Id => self.id = text(),
             Value::Model => self.model = text(),
+            Value::SplitModel => {
+                let name = text();
+                if let Some((model, _)) = self.split.last_mut() {
+                    *model = name;
+                }
+            }
             Value::ServiceTier => self.service_tier = text().or(self.service_tier.take()),
             Value::UsageTier => self.usage_tier = text().or(self.usage_tier.take()),
             Value::EventType => self.event = Event::named(bytes),
@@ -216,6 +228,12 @@ impl Harvest {
         }
         match inside {
             Place::Error => self.is_error = true,
+            // The last breakdown wins; it repeats the one before.
+            Place::SplitModels => self.split.clear(),
+            Place::SplitModel => {
+                self.split.truncate(SPLIT_MODELS_MAX);
+                self.split.push((None, Figures::default()));
+            }
             Place::Usage(source) | Place::Figures(source, Part::Timings)
                 if self.passing.is_none() =>
             {
@@ -252,6 +270,11 @@ impl Harvest {
         match passing.source {
             Source::Own => self.own.add(*passing),
             Source::Spare => self.spare.add(*passing),
+            Source::Split => {
+                if let Some((_, figures)) = self.split.last_mut() {
+                    *figures = passing.figures;
+                }
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn buckets(figures: &Figures) -> (Buckets, Flags) {
         F::CacheN,
     ]);
     let written = first_some(&[F::Written]);
-    let audio = first_some(&[F::InAudio]);
+    let audio = first_some(&[F::InAudio, F::AudioBeside]);
     let mut reasoning = first_some(&[F::Reasoning, F::ReasoningBeside]);
 
     let parts = input.saturating_add(output);

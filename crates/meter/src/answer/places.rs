@@ -9,6 +9,8 @@ pub(super) enum Source {
     Own,
     /// `x_groq.usage`, `choices[].usage`, `timings`.
     Spare,
+    /// `usage_breakdown.models[].usage` (Groq): the same tokens again, by model.
+    Split,
 }
 
 /// What a container is.
@@ -41,6 +43,10 @@ pub(super) enum Place {
     Item,
     Usage(Source),
     Figures(Source, Part),
+    /// `usage_breakdown` (Groq), its `models` and one of them.
+    Breakdown,
+    SplitModels,
+    SplitModel,
     /// Perplexity's `cost` object.
     Cost,
     /// Nothing in here is looked at.
@@ -53,6 +59,7 @@ pub(super) enum Value {
     Nothing,
     Id,
     Model,
+    SplitModel,
     ServiceTier,
     UsageTier,
     EventType,
@@ -89,6 +96,10 @@ impl Place {
             (Self::Root, b"choices", true) => Self::Choices,
             (Self::Root, b"x_groq", false) => Self::XGroq,
             (Self::Root, b"timings", false) => Self::Figures(Source::Spare, Part::Timings),
+            (Self::Root | Self::XGroq, b"usage_breakdown", false) => Self::Breakdown,
+            (Self::Breakdown, b"models", true) => Self::SplitModels,
+            (Self::SplitModels, _, false) => Self::SplitModel,
+            (Self::SplitModel, b"usage", false) => Self::Usage(Source::Split),
             (Self::XGroq | Self::Choice, b"usage", false) => Self::Usage(Source::Spare),
             (Self::Choices, _, false) => Self::Choice,
             (Self::Choice, b"delta" | b"message", false) => Self::Message,
@@ -125,6 +136,7 @@ impl Place {
         match (self, key) {
             (Self::Root | Self::Response, b"id") => Value::Id,
             (Self::Root | Self::Response, b"model") => Value::Model,
+            (Self::SplitModel, b"model") => Value::SplitModel,
             (Self::Root | Self::Response, b"service_tier") => Value::ServiceTier,
             (Self::Root | Self::Response, b"status") => Value::Status,
             (Self::Root | Self::Response | Self::XGroq | Self::Choice, b"error") => Value::Error,

@@ -315,6 +315,33 @@ fn groq_counts_once_wherever_it_puts_its_usage() {
 }
 
 #[test]
+fn several_models_have_a_line_each_where_nothing_is_left_out() {
+    let usage = r#""usage":{"prompt_tokens":30,"completion_tokens":12,"total_tokens":42}"#;
+    let one =
+        r#"{"model":"a","usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}"#;
+    let two =
+        r#"{"usage":{"prompt_tokens":20,"completion_tokens":7,"total_tokens":27},"model":"b"}"#;
+    let split = format!(r#""usage_breakdown":{{"models":[{one},{two}]}}"#);
+    for event in [
+        format!(r#"{{"model":"groq/compound",{usage},{split}}}"#),
+        format!(r#"{{"model":"groq/compound","x_groq":{{{usage},{split}}},{usage},{split}}}"#),
+    ] {
+        let usage = stream(&[&event]).usage.unwrap();
+        let lines: Vec<_> = usage
+            .lines
+            .iter()
+            .map(|line| (line.model.as_deref(), line.buckets.total()))
+            .collect();
+        assert_eq!(lines, [(Some("a"), 15), (Some("b"), 27)], "{event}");
+    }
+    let partial = format!(
+        r#"{{"model":"groq/compound",{usage},"usage_breakdown":{{"models":[{one},{one}]}}}}"#
+    );
+    let usage = stream(&[&partial]).usage.unwrap();
+    assert_eq!((usage.lines.len(), usage.total().total()), (1, 42));
+}
+
+#[test]
 fn timings_count_where_nothing_else_does() {
     let timings =
         r#""timings":{"cache_n":30,"prompt_n":6,"prompt_ms":8.5,"predicted_n":12,"draft_n":3}"#;
