@@ -1,6 +1,7 @@
 //! What a watched body is made of: the observer, what it may say, and how a body can end.
 
 mod observed;
+mod queue;
 mod whole;
 
 use std::error::Error;
@@ -11,7 +12,8 @@ use std::task::Poll;
 
 use bytes::Bytes;
 
-pub use self::observed::{COALESCED_BYTES, Observed, WITHHELD_BYTES_MAX};
+pub use self::observed::{Observed, WITHHELD_BYTES_MAX};
+pub use self::queue::COALESCED_BYTES;
 pub use self::whole::Whole;
 
 /// Any error, as bodies and services of others hand them over.

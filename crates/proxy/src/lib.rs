@@ -11,6 +11,7 @@
 //! * [`tls`]: rustls configurations with an explicit crypto provider.
 
 mod body;
+mod egress;
 pub mod headers;
 mod pool;
 pub mod server;
@@ -21,6 +22,7 @@ pub use crate::body::{
     BodyError, BoxError, COALESCED_BYTES, End, Gate, Observed, Observer, Split, WITHHELD_BYTES_MAX,
     Whole,
 };
+pub use crate::egress::Egress;
 pub use crate::pool::{Answer, Pool, PoolLimits, SendError, SendErrorKind, Stage};
 pub use crate::server::{Abort, Doors, DoorsLimits, Drained, Handler};
-pub use crate::target::{Egress, Target, TargetError};
+pub use crate::target::{Target, TargetError};

@@ -1,6 +1,9 @@
 //! What tests lean on: a scripted upstream, raw ends of wires, scripted bodies. For tests only.
 
 pub mod body;
+mod head;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod raw;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -12,14 +12,11 @@
 //! withhold, and its end is reported right then. And a body whose reader went away is simply
 //! dropped: so `drop` is an end like the others, and must not await, block or spawn.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 
-use bytes::Buf;
 use bytes::Bytes;
-use bytes::BytesMut;
 use http::HeaderMap;
 use http_body::Body;
 use http_body::Frame;
@@ -31,15 +28,11 @@ use super::End;
 use super::Gate;
 use super::Observer;
 use super::Split;
+use super::queue::COALESCED_BYTES;
+use super::queue::Queue;
 
 /// How many bytes are withheld at most while the body goes on. The frame that crosses the bound is kept whole.
 pub const WITHHELD_BYTES_MAX: usize = 64 * 1024;
-
-/// Frames that are ready together are yielded as one of up to this many bytes.
-///
-/// hyper writes and flushes what a body yields before it asks again; on a burst of small events that
-/// is a system call each, ten times the cost of passing them on together.
-pub const COALESCED_BYTES: usize = 16 * 1024;
 
 /// Frames read in one poll before other tasks get their turn, should the observer swallow them all.
 const FRAMES_PER_POLL_MAX: usize = 256;
@@ -327,58 +320,5 @@ impl<B: Body, O: Observer<B>> Drop for Observed<B, O> {
                 End::Abandoned(inner)
             });
         }
-    }
-}
-
-/// Pieces of a body in order, with their sum. Empty pieces never enter.
-#[derive(Debug, Default)]
-struct Queue {
-    pieces: VecDeque<Bytes>,
-    bytes: usize,
-}
-
-impl Queue {
-    fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
-    fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.bytes += piece.len();
-            self.pieces.push_back(piece);
-        }
-    }
-
-    fn append(&mut self, other: &mut Self) {
-        self.bytes += std::mem::take(&mut other.bytes);
-        self.pieces.append(&mut other.pieces);
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    /// The first piece, together with those after it as long as all fit into [`COALESCED_BYTES`].
-    fn pop_batch(&mut self) -> Option<Bytes> {
-        let first = self.pieces.pop_front()?;
-        let mut batch_bytes = first.len();
-        let mut followers = 0;
-        for piece in &self.pieces {
-            if batch_bytes + piece.len() > COALESCED_BYTES {
-                break;
-            }
-            batch_bytes += piece.len();
-            followers += 1;
-        }
-        self.bytes -= batch_bytes;
-        if followers == 0 {
-            return Some(first);
-        }
-        let mut batch = BytesMut::with_capacity(batch_bytes);
-        batch.extend_from_slice(&first);
-        for piece in self.pieces.drain(..followers) {
-            batch.extend_from_slice(piece.chunk());
-        }
-        Some(batch.freeze())
     }
 }
