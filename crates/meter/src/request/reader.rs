@@ -1,8 +1,10 @@
 //! Turns what the lexer hears in a request into facts.
 
+mod passed;
+
 use super::{
     BodyErrorKind as K, RequestFacts,
-    keys::{self, DECIDING, INCLUDE_USAGE, KEY_BYTES_MAX, Top},
+    keys::{KEY_BYTES_MAX, Top},
 };
 use crate::{
     Api, StreamOptionsAt,
@@ -11,12 +13,6 @@ use crate::{
 
 /// The longest `model` or `service_tier`, in bytes of UTF-8.
 pub(super) const STRING_BYTES_MAX: usize = 512;
-/// The largest output limit taken, in tokens. Readers that use doubles are exact up to here.
-const OUTPUT_LIMIT_MAX: u64 = 1 << 53;
-/// The largest `n` or `best_of` taken. OpenAI stops at 128.
-const CHOICES_MAX: u64 = 1024;
-/// Digits that any of these numbers can have.
-const DIGITS_MAX: usize = 20;
 
 /// Why the reader stops the lexer.
 #[derive(Clone, Copy, Debug)]
@@ -96,79 +92,6 @@ impl Reader {
             param: (!self.param.is_empty()).then_some(self.param),
             at: here.offset(),
         }
-    }
-
-    /// A top-level key has passed.
-    fn top_key(&mut self, here: Here<'_>) -> Result<(), Refusal> {
-        self.facts.is_empty = false;
-        self.param = "";
-        if self.scrap.has_lone_surrogate() {
-            return Err(self.refuse(K::LoneSurrogate, here));
-        }
-        let key = self.scrap.bytes();
-        for (index, deciding) in DECIDING.iter().enumerate() {
-            if !keys::folds_to(key, deciding.name) {
-                continue;
-            }
-            self.param = deciding.name;
-            let bit = 1_u16.wrapping_shl(u32::try_from(index).unwrap_or(0));
-            if key != deciding.name.as_bytes() {
-                return Err(self.refuse(K::LookalikeKey, here));
-            }
-            if self.seen & bit != 0 {
-                return Err(self.refuse(K::DuplicateKey, here));
-            }
-            self.seen |= bit;
-            self.top = deciding.top;
-            return Ok(());
-        }
-        self.top = keys::other(key);
-        // In Responses `text` holds the schema of the answer.
-        if self.api == Api::Responses && key == b"text" {
-            self.top = Top::Exempt;
-        }
-        Ok(())
-    }
-
-    /// A key below the top level has passed.
-    fn nested_key(&mut self, here: Here<'_>) -> Result<(), Refusal> {
-        let key = self.scrap.bytes();
-        self.nested = Nested::Nothing;
-        match (self.top, here.depth) {
-            (Top::StreamOptions, 2) => {
-                self.param = "stream_options.include_usage";
-                if self.scrap.has_lone_surrogate() {
-                    return Err(self.refuse(K::LoneSurrogate, here));
-                }
-                if keys::folds_to(key, INCLUDE_USAGE) {
-                    if key != INCLUDE_USAGE.as_bytes() {
-                        return Err(self.refuse(K::LookalikeKey, here));
-                    }
-                    if matches!(
-                        self.facts.stream_options,
-                        Some(StreamOptionsAt::Object {
-                            include_usage: Some(_),
-                            ..
-                        })
-                    ) {
-                        return Err(self.refuse(K::DuplicateKey, here));
-                    }
-                    self.nested = Nested::IncludeUsage;
-                }
-                if let Some(StreamOptionsAt::Object { is_empty, .. }) =
-                    &mut self.facts.stream_options
-                {
-                    *is_empty = false;
-                }
-            }
-            (Top::Tools, 3) if keys::folds_to(key, "type") => self.nested = Nested::Type,
-            (Top::Tools, _) => {}
-            _ if keys::names_outside(key) => self.nested = Nested::Outside,
-            _ if keys::folds_to(key, "type") => self.nested = Nested::Type,
-            (Top::Input, 3) if key == b"id" => self.nested = Nested::Id,
-            _ => {}
-        }
-        Ok(())
     }
 
     /// The value of a top-level key begins.
@@ -263,76 +186,6 @@ impl Reader {
                 });
             }
             _ => {}
-        }
-        Ok(())
-    }
-
-    /// A wanted string has passed; `Model` and `ServiceTier` must be decent.
-    fn take_string(&self, here: Here<'_>) -> Result<String, Refusal> {
-        if self.scrap.has_lone_surrogate() {
-            return Err(self.refuse(K::LoneSurrogate, here));
-        }
-        if self.scrap.is_cut() {
-            return Err(self.refuse(K::StringTooLong, here));
-        }
-        let text = String::from_utf8_lossy(self.scrap.bytes()).into_owned();
-        if text.chars().any(char::is_control) {
-            return Err(self.refuse(K::ControlInValue, here));
-        }
-        Ok(text)
-    }
-
-    fn take_number(&mut self, here: Here<'_>) -> Result<(), Refusal> {
-        let digits = self.scrap.bytes();
-        if !digits.iter().all(u8::is_ascii_digit) {
-            return Err(self.refuse(K::ExpectedWholeNumber, here));
-        }
-        let (field, max) = match self.top {
-            Top::Choices => (None, CHOICES_MAX),
-            _ => (Some(&mut self.facts.output_limit), OUTPUT_LIMIT_MAX),
-        };
-        let number = std::str::from_utf8(digits)
-            .ok()
-            .filter(|digits| digits.len() <= DIGITS_MAX)
-            .and_then(|digits| digits.parse::<u64>().ok())
-            .filter(|number| *number <= max);
-        let Some(number) = number else {
-            return Err(self.refuse(K::NumberTooLarge, here));
-        };
-        match field {
-            Some(limit) => *limit = Some(limit.unwrap_or(0).max(number)),
-            None => self.facts.choices = self.facts.choices.max(number),
-        }
-        Ok(())
-    }
-
-    /// A wanted value has passed.
-    fn take(&mut self, here: Here<'_>) -> Result<(), Refusal> {
-        self.scrap.settle();
-        match std::mem::replace(&mut self.want, Want::Nothing) {
-            Want::Nothing => {}
-            Want::Key if here.depth == 1 => self.top_key(here)?,
-            Want::Key => self.nested_key(here)?,
-            Want::Model => {
-                let model = self.take_string(here)?;
-                if model.is_empty() {
-                    return Err(self.refuse(K::EmptyString, here));
-                }
-                self.facts.model = Some(model);
-            }
-            Want::ServiceTier => self.facts.service_tier = Some(self.take_string(here)?),
-            Want::Number => self.take_number(here)?,
-            Want::Modality => {
-                let is_other = self.scrap.bytes() != b"text";
-                self.facts.other_modalities |= is_other;
-                self.facts.refers_outside |= is_other;
-            }
-            Want::ContentType => {
-                self.facts.refers_outside |= keys::is_outside_type(self.scrap.bytes())
-            }
-            Want::ToolType => {
-                self.facts.refers_outside |= !keys::is_client_tool(self.scrap.bytes())
-            }
         }
         Ok(())
     }
