@@ -42,11 +42,10 @@ pub(super) fn zstd(body: &[u8]) -> Vec<u8> {
 
 pub(super) fn brotli(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    brotli::BrotliCompress(
-        &mut Cursor::new(body),
-        &mut out,
-        &brotli::enc::BrotliEncoderParams::default(),
-    )
-    .unwrap();
+    let params = brotli::enc::BrotliEncoderParams {
+        quality: 4,
+        ..brotli::enc::BrotliEncoderParams::default()
+    };
+    brotli::BrotliCompress(&mut Cursor::new(body), &mut out, &params).unwrap();
     out
 }

@@ -402,7 +402,7 @@ fn an_unknown_or_corrupt_coding_is_unknown_usage() {
 
 #[test]
 fn a_decompression_bomb_is_let_go() {
-    let bomb = vec![b' '; 64 << 20];
+    let bomb = vec![b' '; 16 << 20];
     for (coding, body) in [
         ("gzip", encode::gzip(&bomb)),
         ("deflate", encode::zlib(&bomb)),
