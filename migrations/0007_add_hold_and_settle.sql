@@ -1,12 +1,13 @@
 -- The hot path: two functions, each for many exchanges in one statement, one transaction. Both lock accounts, then token
 -- counters, each in id order, before anything else: with several gateways this is what rules deadlocks out. They are plpgsql
 -- so that what follows the locks sees what was committed while they waited, and so that plans are kept without a session
--- (pgbouncer). Safe: adds functions.
+-- (pgbouncer). Whoever keeps an account locked (a transaction left open in psql) must not stop everybody: waiting for locks has a
+-- limit, given by the caller. A kept plan must not be one for the empty table it was made on, hence no sequential scans. Safe: adds functions.
 
 create function turnpike.take_holds(
-  exchanges uuid[], tokens bigint[], accounts bigint[], amounts bigint[], models text[], instance bigint
+  exchanges uuid[], tokens bigint[], accounts bigint[], amounts bigint[], models text[], instance bigint, lock_ms integer default 1000
 ) returns table (verdict text, available bigint)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
   account_ids bigint[];
   account_left bigint[];
@@ -20,6 +21,7 @@ declare
 begin
   -- Holds are evidence: losing the last few in a crash of Postgres loses no money, their exchanges end without a charge.
   perform set_config('synchronous_commit', 'off', true);
+  perform set_config('lock_timeout', take_holds.lock_ms::text, true);
 
   perform from turnpike.account as x where x.id = any (take_holds.accounts) order by x.id for no key update;
   perform from turnpike.access_token_counter as x where x.token_id = any (take_holds.tokens) order by x.token_id for no key update;
@@ -82,7 +84,7 @@ begin
   return query select w.verdict, w.available from unnest(verdicts, availables) with ordinality as w (verdict, available, place) order by w.place;
 end $$;
 
-comment on function turnpike.take_holds(uuid[], bigint[], bigint[], bigint[], text[], bigint) is
+comment on function turnpike.take_holds(uuid[], bigint[], bigint[], bigint[], text[], bigint, integer) is
   'Takes holds for many exchanges, each decided in the order given. One row back for each, in that order: taken; repeated (it was taken before: nothing moved); account or token (it does not fit, with what is left); gone (token revoked, expired or unknown).';
 
 create function turnpike.settle_exchanges(
@@ -92,15 +94,16 @@ create function turnpike.settle_exchanges(
   response_ids text[], usages text[], started_ms bigint[], head_after_ms integer[], first_byte_after_ms integer[], ended_after_ms integer[],
   in_text bigint[], in_audio bigint[], in_image bigint[], cr_text bigint[], cr_audio bigint[], cr_image bigint[],
   cw_5m bigint[], cw_1h bigint[], out_text bigint[], out_reasoning bigint[], out_audio bigint[], out_image bigint[],
-  instance bigint
+  instance bigint, lock_ms integer default 1000
 ) returns table (outcome text)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 #variable_conflict use_column
 begin
   -- A charge is durable before the client has its last byte, whatever the server's default is.
   if current_setting('synchronous_commit') = 'off' then
     perform set_config('synchronous_commit', 'on', true);
   end if;
+  perform set_config('lock_timeout', settle_exchanges.lock_ms::text, true);
 
   perform from turnpike.account as x where x.id = any (settle_exchanges.accounts) order by x.id for no key update;
   perform from turnpike.access_token_counter as x where x.token_id = any (settle_exchanges.tokens) order by x.token_id for no key update;
@@ -166,5 +169,5 @@ begin
    order by j.place;
 end $$;
 
-comment on function turnpike.settle_exchanges(uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], text[], text[], text[], text[], text[], text[], boolean[], smallint[], integer[], bigint[], bigint[], bigint[], text[], text[], bigint[], integer[], integer[], integer[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint) is
+comment on function turnpike.settle_exchanges(uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], text[], text[], text[], text[], text[], text[], boolean[], smallint[], integer[], bigint[], bigint[], bigint[], text[], text[], bigint[], integer[], integer[], integer[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint, integer) is
   'Ends many exchanges: an amount charges, null only gives the hold back. Balances and counters move for rows really inserted and deleted, so repeating it changes nothing. One row back for each, in the order given: settled, repeated (it was charged before), released, absent (there was no hold).';

@@ -17,6 +17,8 @@ pub struct LedgerError {
 enum Kind {
     /// No connection, no answer in time, or Postgres says "not now".
     Unavailable(&'static str),
+    /// Somebody keeps a row locked that the statement needs. Nothing was done.
+    Locked,
     /// The ledger was shut down.
     Closed,
     /// A setting does not make sense.
@@ -44,7 +46,10 @@ impl LedgerError {
     /// Postgres cannot be reached, does not answer in time or is not taking work: the same call may succeed later.
     #[must_use]
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self.kind, Kind::Unavailable(_) | Kind::Closed)
+        matches!(
+            self.kind,
+            Kind::Unavailable(_) | Kind::Locked | Kind::Closed
+        )
     }
 
     /// A setting is wrong (URL, TLS mode, data directory): trying again will not help.
@@ -114,6 +119,11 @@ impl LedgerError {
             })
     }
 
+    /// Somebody keeps a row locked that the statement needs; it was rolled back.
+    pub(crate) const fn is_locked(&self) -> bool {
+        matches!(self.kind, Kind::Locked)
+    }
+
     pub(crate) const fn unavailable(what: &'static str) -> Self {
         Self {
             kind: Kind::Unavailable(what),
@@ -166,6 +176,7 @@ impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Unavailable(what) => f.write_str(what),
+            Kind::Locked => f.write_str("a transaction elsewhere keeps the account locked"),
             Kind::Closed => f.write_str("the ledger has been shut down"),
             Kind::Config(what) | Kind::Migration(what) | Kind::Cluster(what) => f.write_str(what),
             Kind::Refused(refusal) => f.write_str(&refusal.message),
@@ -192,6 +203,7 @@ impl error::Error for LedgerError {
 impl From<tokio_postgres::Error> for LedgerError {
     fn from(error: tokio_postgres::Error) -> Self {
         let kind = match error.as_db_error() {
+            Some(refused) if *refused.code() == SqlState::LOCK_NOT_AVAILABLE => Kind::Locked,
             Some(refused) if is_passing(refused) => {
                 Kind::Unavailable("Postgres is not taking this now")
             }
@@ -224,13 +236,11 @@ impl From<io::Error> for LedgerError {
     }
 }
 
-/// Classes that say more of the moment than of the statement: connection (08), rolled back (40), resources (53),
-/// lock not available (55P03), operator (57), system (58), and a standby or failover (25006).
+/// Classes that say more of the moment than of the statement: connection (08), rolled back (40), resources (53), operator (57), system (58), and a standby or failover (25006).
 fn is_passing(error: &DbError) -> bool {
     let code = error.code().code();
     ["08", "40", "53", "57", "58"]
         .iter()
         .any(|class| code.starts_with(class))
-        || *error.code() == SqlState::LOCK_NOT_AVAILABLE
         || *error.code() == SqlState::READ_ONLY_SQL_TRANSACTION
 }

@@ -47,7 +47,10 @@ impl Link {
         };
         let session = self.session.insert(session);
         let answer = session.query(statement, params).await;
-        if answer.as_ref().is_err_and(LedgerError::is_unavailable) {
+        if answer
+            .as_ref()
+            .is_err_and(|error| error.is_unavailable() && !error.is_locked())
+        {
             self.lose();
         }
         answer

@@ -7,14 +7,19 @@
 mod columns;
 
 use std::{
+    collections::BTreeMap,
     mem,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
 
 use crate::{
-    Charge, HoldRequest, InstanceId, LedgerError,
+    AccountId, Charge, HoldRequest, InstanceId, LedgerError,
     gauges::Gauges,
     link::{Backoff, Link},
 };
@@ -35,55 +40,158 @@ pub(crate) struct Job {
 /// Settles what comes until every sender is gone.
 pub(crate) async fn run(
     mut jobs: mpsc::Receiver<Job>,
-    mut link: Link,
+    link: Link,
     instance: InstanceId,
     gauges: Arc<Gauges>,
 ) {
+    let mut settler = Settler {
+        link,
+        instance,
+        gauges,
+        stuck: BTreeMap::new(),
+    };
+    let mut probe = interval(PROBE_EVERY);
+    probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut group = Vec::with_capacity(GROUP_MAX);
     loop {
         let received = tokio::select! {
             received = jobs.recv_many(&mut group, GROUP_MAX) => received,
-            () = link.keep() => continue,
+            _ = probe.tick(), if !settler.stuck.is_empty() => {
+                settler.probe().await;
+                continue;
+            }
+            () = settler.link.keep() => continue,
         };
         if received == 0 {
-            return;
+            break;
         }
-        settle(&mut link, mem::take(&mut group), instance, &gauges).await;
+        settler.settle(mem::take(&mut group)).await;
+    }
+    while !settler.stuck.is_empty() {
+        probe.tick().await;
+        settler.probe().await;
     }
 }
 
-/// Settles a group; one that Postgres refuses for its rows is halved until the bad row stands alone.
-async fn settle(link: &mut Link, group: Vec<Job>, instance: InstanceId, gauges: &Gauges) {
-    // A stack whose top is the oldest part.
-    let mut parts = vec![(group, Texts::AsTheyAre)];
-    while let Some((mut part, texts)) = parts.pop() {
-        match send(link, &part, texts, instance).await {
-            Ok(()) => {
-                gauges.settle_groups.fetch_add(1, Relaxed);
-                gauges
-                    .settled
-                    .fetch_add(u64::try_from(part.len()).unwrap_or(u64::MAX), Relaxed);
-                part.into_iter().for_each(|job| answer(job, Ok(()), gauges));
+struct Settler {
+    link: Link,
+    instance: InstanceId,
+    gauges: Arc<Gauges>,
+    /// Settlements of accounts that somebody keeps locked (a transaction left open in psql): they wait by themselves,
+    /// so that nobody else waits for them. Bounded as the queue is, by the exchanges that may be open.
+    stuck: BTreeMap<AccountId, Vec<Job>>,
+}
+
+/// Part of a group, and how it is sent.
+struct Part {
+    jobs: Vec<Job>,
+    texts: Texts,
+    lock_wait: Duration,
+}
+
+impl Settler {
+    async fn settle(&mut self, mut group: Vec<Job>) {
+        if !self.stuck.is_empty() {
+            let locked: Vec<_> = group
+                .extract_if(.., |job| self.stuck.contains_key(&job.hold.account))
+                .collect();
+            for job in locked {
+                self.stuck.entry(job.hold.account).or_default().push(job);
             }
-            Err(_) if part.len() > 1 => {
-                let later = part.split_off(part.len() / 2);
-                parts.push((later, texts));
-                parts.push((part, texts));
+        }
+        if !group.is_empty() {
+            self.send_parts(Part {
+                jobs: group,
+                texts: Texts::AsTheyAre,
+                lock_wait: LOCK_WAIT,
+            })
+            .await;
+        }
+    }
+
+    /// Tries one of the locked accounts again, another one each time.
+    async fn probe(&mut self) {
+        if let Some((_, mut jobs)) = self.stuck.pop_first() {
+            let rest = jobs.split_off(jobs.len().min(GROUP_MAX));
+            let account = jobs.first().map(|job| job.hold.account);
+            self.send_parts(Part {
+                jobs,
+                texts: Texts::AsTheyAre,
+                lock_wait: LOCK_PROBE,
+            })
+            .await;
+            if let Some(account) = account.filter(|_| !rest.is_empty()) {
+                self.stuck.entry(account).or_default().extend(rest);
             }
-            // Money matters more than the texts beside it.
-            Err(_) if texts == Texts::AsTheyAre => parts.push((part, Texts::Plain)),
-            Err(error) => {
-                for job in part {
-                    tracing::error!(
-                        exchange = %job.hold.exchange,
-                        error = %Chain(&error),
-                        "ledger.settle.refused: the charge is not booked; its hold stays as evidence"
-                    );
-                    gauges.settle_refused.fetch_add(1, Relaxed);
-                    answer(job, Err(error.clone()), gauges);
+        }
+    }
+
+    /// Sends a group. One that waits for a lock too long is sent account by account; one that Postgres refuses for its
+    /// rows is halved until the bad row stands alone.
+    async fn send_parts(&mut self, whole: Part) {
+        // A stack whose top is the oldest part.
+        let mut parts = vec![whole];
+        while let Some(mut part) = parts.pop() {
+            let error = match send(&mut self.link, &part, self.instance).await {
+                Ok(()) => {
+                    self.gauges.settle_groups.fetch_add(1, Relaxed);
+                    self.gauges
+                        .settled
+                        .fetch_add(u64::try_from(part.jobs.len()).unwrap_or(u64::MAX), Relaxed);
+                    part.jobs
+                        .into_iter()
+                        .for_each(|job| answer(job, Ok(()), &self.gauges));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if error.is_locked() {
+                let mut accounts: BTreeMap<AccountId, Vec<Job>> = BTreeMap::new();
+                for job in part.jobs {
+                    accounts.entry(job.hold.account).or_default().push(job);
+                }
+                if part.lock_wait > LOCK_PROBE {
+                    let alone = |jobs| Part {
+                        jobs,
+                        texts: part.texts,
+                        lock_wait: LOCK_PROBE,
+                    };
+                    parts.extend(accounts.into_values().map(alone));
+                } else {
+                    for (account, jobs) in accounts {
+                        tracing::warn!(%account, exchanges = jobs.len(), "ledger.settle.locked: a transaction elsewhere keeps the account locked");
+                        self.stuck.entry(account).or_default().extend(jobs);
+                    }
+                }
+            } else if part.jobs.len() > 1 {
+                let later = part.jobs.split_off(part.jobs.len() / 2);
+                parts.push(Part {
+                    jobs: later,
+                    ..part
+                });
+                parts.push(part);
+            } else if part.texts == Texts::AsTheyAre {
+                // Money matters more than the texts beside it.
+                parts.push(Part {
+                    texts: Texts::Plain,
+                    ..part
+                });
+            } else {
+                for job in part.jobs {
+                    self.refuse(job, &error);
                 }
             }
         }
+    }
+
+    fn refuse(&self, job: Job, error: &LedgerError) {
+        tracing::error!(
+            exchange = %job.hold.exchange,
+            error = %Chain(error),
+            "ledger.settle.refused: the charge is not booked; its hold stays as evidence"
+        );
+        self.gauges.settle_refused.fetch_add(1, Relaxed);
+        answer(job, Err(error.clone()), &self.gauges);
     }
 }
 
@@ -96,28 +204,24 @@ enum Texts {
     Plain,
 }
 
-/// Sends a group until Postgres has answered. An error is about the rows.
-async fn send(
-    link: &mut Link,
-    group: &[Job],
-    texts: Texts,
-    instance: InstanceId,
-) -> Result<(), LedgerError> {
-    let columns = Columns::new(group, texts == Texts::Plain);
+/// Sends a part until Postgres has answered. An error is about the rows, or about a lock.
+async fn send(link: &mut Link, part: &Part, instance: InstanceId) -> Result<(), LedgerError> {
+    let columns = Columns::new(&part.jobs, part.texts == Texts::Plain);
+    let lock_ms = i32::try_from(part.lock_wait.as_millis()).unwrap_or(i32::MAX);
     let mut wait = Backoff::default();
     let mut failures = 0_u32;
     loop {
         match link
-            .query(columns::STATEMENT, &columns.params(&instance.0))
+            .query(columns::STATEMENT, &columns.params(&instance.0, &lock_ms))
             .await
         {
-            Ok(rows) if rows.len() == group.len() => return Ok(()),
+            Ok(rows) if rows.len() == part.jobs.len() => return Ok(()),
             Ok(_) => return Err(LedgerError::row()),
-            Err(error) if error.is_data() => return Err(error),
+            Err(error) if error.is_data() || error.is_locked() => return Err(error),
             // Not the rows' fault: Postgres is away, or somebody took a grant away. It stays first in the queue.
             Err(error) => {
                 if failures.is_multiple_of(20) {
-                    tracing::warn!(exchanges = group.len(), failures, error = %Chain(&error), "ledger.settle.waiting");
+                    tracing::warn!(exchanges = part.jobs.len(), failures, error = %Chain(&error), "ledger.settle.waiting");
                 }
                 failures = failures.saturating_add(1);
                 wait.pause().await;
@@ -146,6 +250,12 @@ impl std::fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+/// How long a group waits for locks: longer than any other gateway's commit.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// How long one account alone is waited for, since everybody waits meanwhile.
+const LOCK_PROBE: Duration = Duration::from_millis(20);
+const PROBE_EVERY: Duration = Duration::from_millis(200);
 
 /// Exchanges in one statement. Larger groups gain little and make everybody in them wait.
 const GROUP_MAX: usize = 256;

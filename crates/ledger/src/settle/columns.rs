@@ -40,7 +40,7 @@ pub(super) struct Columns<'a> {
 }
 
 pub(super) const STATEMENT: &str = "select outcome from turnpike.settle_exchanges(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)";
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)";
 
 impl<'a> Columns<'a> {
     pub(super) fn new(group: &'a [Job], plain: bool) -> Self {
@@ -104,7 +104,11 @@ impl<'a> Columns<'a> {
         }
     }
 
-    pub(super) fn params<'p>(&'p self, instance: &'p i64) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
+    pub(super) fn params<'p>(
+        &'p self,
+        instance: &'p i64,
+        lock_ms: &'p i32,
+    ) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
         let mut params: Vec<(&'p (dyn ToSql + Sync), Type)> = vec![
             (&self.exchanges, Type::UUID_ARRAY),
             (&self.tokens, Type::INT8_ARRAY),
@@ -135,6 +139,7 @@ impl<'a> Columns<'a> {
             params.push((column, Type::INT8_ARRAY));
         }
         params.push((instance, Type::INT8));
+        params.push((lock_ms, Type::INT4));
         params
     }
 }

@@ -197,3 +197,73 @@ async fn a_random_mix_from_two_replicas_leaves_the_audit_empty_at_every_moment()
     assert!(charged <= 150_000);
     books.audit_is_empty().await;
 }
+
+/// Somebody begins a transaction in psql, tops an account up and goes to lunch. Before, every settlement of every account
+/// waited for that one row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_kept_locked_stops_nobody_else() {
+    let books = Books::with(1_000_000).await;
+    let bob = books
+        .client
+        .query_one("select turnpike.create_account('bob', null)", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let bobs = books
+        .client
+        .query_one("select token_id from turnpike.issue_token('bob')", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let ledger = books.ledger().await;
+    let bob_wants = || {
+        let mut want = books.want(10);
+        (want.account, want.token) = (AccountId(bob), TokenId(bobs));
+        want
+    };
+    let (hers, his) = (
+        take(&ledger, books.want(10)).await,
+        take(&ledger, bob_wants()).await,
+    );
+
+    let lunch = books.db.client().await;
+    lunch
+        .batch_execute("begin; select turnpike.top_up('alice', 1)")
+        .await
+        .unwrap();
+    let mut waiting = vec![hers.settle(books.charge(5))];
+    his.settle(books.charge(5)).await.unwrap();
+    assert!(
+        matches!(refusal(ledger.take(books.want(10)).await), TakeError::Unavailable(error) if error.is_unavailable())
+    );
+
+    // From here on it is known who is locked, and nobody else waits long.
+    let begun = std::time::Instant::now();
+    for _ in 0..10 {
+        take(&ledger, bob_wants())
+            .await
+            .settle(books.charge(5))
+            .await
+            .unwrap();
+        let (alice, bob) = tokio::join!(ledger.take(books.want(10)), ledger.take(bob_wants()));
+        refusal(alice);
+        bob.unwrap().settle(books.charge(5)).await.unwrap();
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(futures_util::poll!(&mut waiting[0]).is_pending());
+
+    lunch.batch_execute("commit").await.unwrap();
+    waiting.remove(0).await.unwrap();
+    take(&ledger, books.want(10))
+        .await
+        .settle(books.charge(5))
+        .await
+        .unwrap();
+    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
+    assert_eq!(books.balance().await, 1_000_000 + 1_000_000_000 - 2 * 5);
+    books.audit_is_empty().await;
+}
