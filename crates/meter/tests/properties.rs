@@ -169,6 +169,7 @@ proptest! {
             _ => { bytes.remove(at); }
         }
         agrees(&bytes);
+        prop_assert_eq!(scan(bytes.chunks(1)), scan([&bytes[..]]));
     }
 
     #[test]

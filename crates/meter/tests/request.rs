@@ -19,7 +19,7 @@ fn scan(body: impl AsRef<[u8]>) -> Result<RequestFacts, BodyError> {
     let single = scan_in(body.chunks(1));
     match (&whole, &single) {
         (Ok(a), Ok(b)) => assert_eq!(a, b),
-        (Err(a), Err(b)) => assert_eq!((a.kind(), a.param()), (b.kind(), b.param())),
+        (Err(a), Err(b)) => assert_eq!(a, b),
         _ => panic!("whole {whole:?}, byte by byte {single:?}"),
     }
     whole
@@ -333,6 +333,15 @@ fn what_is_not_json_is_refused() {
     for body in ["{}x", "{}{}", "{} ,", "{}\0", "{}\u{feff}"] {
         refused(body, K::TrailingBytes, None);
     }
+}
+
+#[test]
+fn the_first_fault_counts_however_the_body_is_cut() {
+    // Found by fuzzing: a control character after bytes that are no UTF-8, in one string.
+    refused(b"{\"a\x88\xa9\x01\":1}", K::NotUtf8, None);
+    refused(b"{\"a\x01\x88\xa9\":1}", K::ControlCharacter, None);
+    refused(b"{\"\xe2\x01\":1}", K::ControlCharacter, None);
+    refused(b"{\"\xe2\xff\":1}", K::NotUtf8, None);
 }
 
 #[test]

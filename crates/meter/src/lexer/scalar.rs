@@ -53,8 +53,8 @@ impl<const STRICT: bool> Lexer<STRICT> {
     ) -> Result<usize, Halt<V::Stop>> {
         let have = bytes.get(index..).unwrap_or_default();
         let len = left.len().min(have.len());
-        if have.get(..len) != left.get(..len) {
-            return Err(Halt::Fault(Fault::Syntax, index));
+        if let Some(at) = left.iter().zip(have).position(|(want, byte)| want != byte) {
+            return Err(Halt::Fault(Fault::Syntax, index + at));
         }
         self.state = State::Word(left.get(len..).unwrap_or_default());
         if len == left.len() {

@@ -58,11 +58,17 @@ impl<const STRICT: bool> Lexer<STRICT> {
             let hit = memchr2(b'"', b'\\', window);
             let piece = hit.and_then(|end| window.get(..end)).unwrap_or(window);
             if STRICT {
-                if let Some(at) = control(piece) {
-                    return Err((Fault::Control, len + at));
-                }
-                if !self.utf8.push(piece) || hit.is_some() && !self.utf8.is_whole() {
-                    return Err((Fault::NotUtf8, len));
+                // The first fault counts, so that the verdict does not depend on the cuts.
+                match (control(piece), self.utf8.push(piece)) {
+                    (Some(at), Err(other)) if other < at => {
+                        return Err((Fault::NotUtf8, len + other));
+                    }
+                    (Some(at), _) => return Err((Fault::Control, len + at)),
+                    (None, Err(at)) => return Err((Fault::NotUtf8, len + at)),
+                    (None, Ok(())) if hit.is_some() && !self.utf8.is_whole() => {
+                        return Err((Fault::NotUtf8, len + piece.len()));
+                    }
+                    (None, Ok(())) => {}
                 }
             }
             len += piece.len();

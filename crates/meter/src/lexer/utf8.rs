@@ -13,39 +13,43 @@ impl Utf8 {
         self.len == 0
     }
 
-    /// Takes the next piece; false when the bytes cannot be UTF-8.
-    pub(crate) fn push(&mut self, mut piece: &[u8]) -> bool {
+    /// Takes the next piece; the error is where the first byte stands that no UTF-8 can have there.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), usize> {
+        let mut from = 0;
         while self.len > 0 {
-            let Some((&byte, rest)) = piece.split_first() else {
-                return true;
+            let Some(&byte) = piece.get(from) else {
+                return Ok(());
             };
-            piece = rest;
-            let Some(slot) = self.begun.get_mut(usize::from(self.len)) else {
-                return false;
-            };
-            *slot = byte;
-            self.len = self.len.saturating_add(1);
-            let begun = self.begun.get(..usize::from(self.len)).unwrap_or_default();
-            match std::str::from_utf8(begun) {
-                Ok(_) => self.len = 0,
-                Err(error) if error.error_len().is_none() => {}
-                Err(_) => return false,
-            }
+            self.step(byte).map_err(|NotUtf8| from)?;
+            from = from.saturating_add(1);
         }
-        let Err(error) = std::str::from_utf8(piece) else {
-            return true;
+        let rest = piece.get(from..).unwrap_or_default();
+        let Err(error) = std::str::from_utf8(rest) else {
+            return Ok(());
         };
-        if error.error_len().is_some() {
-            return false;
+        // What is left is a sequence that is not whole, or not one: find out where.
+        let from = from.saturating_add(error.valid_up_to());
+        for (index, byte) in piece.iter().enumerate().skip(from) {
+            self.step(*byte).map_err(|NotUtf8| index)?;
         }
-        let open = piece.get(error.valid_up_to()..).unwrap_or_default();
-        for (slot, byte) in self.begun.iter_mut().zip(open) {
-            *slot = *byte;
-            self.len = self.len.saturating_add(1);
+        Ok(())
+    }
+
+    /// Takes one byte.
+    fn step(&mut self, byte: u8) -> Result<(), NotUtf8> {
+        *self.begun.get_mut(usize::from(self.len)).ok_or(NotUtf8)? = byte;
+        self.len = self.len.saturating_add(1);
+        match std::str::from_utf8(self.begun.get(..usize::from(self.len)).unwrap_or_default()) {
+            Ok(_) => self.len = 0,
+            Err(error) if error.error_len().is_none() => {}
+            Err(_) => return Err(NotUtf8),
         }
-        true
+        Ok(())
     }
 }
+
+/// The byte cannot stand here.
+struct NotUtf8;
 
 #[cfg(test)]
 mod tests {
@@ -53,7 +57,7 @@ mod tests {
 
     fn accepts(pieces: &[&[u8]]) -> bool {
         let mut utf8 = Utf8::default();
-        pieces.iter().all(|piece| utf8.push(piece)) && utf8.is_whole()
+        pieces.iter().all(|piece| utf8.push(piece).is_ok()) && utf8.is_whole()
     }
 
     #[test]
