@@ -220,10 +220,9 @@ impl From<tokio_postgres::Error> for LedgerError {
             }
             None => Kind::Unavailable("the connection to Postgres failed"),
         };
-        Self {
-            kind,
-            cause: Some(Arc::new(error)),
-        }
+        // A refusal carries all that Postgres said; as its own cause it would only be said twice.
+        let cause = (!matches!(kind, Kind::Refused(_))).then(|| Arc::new(error) as Cause);
+        Self { kind, cause }
     }
 }
 

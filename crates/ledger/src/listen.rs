@@ -1,6 +1,7 @@
 //! The tasks that keep what is in memory true: `LISTEN`, the catalog's reloads, the instance's signs of life.
 
 use std::{
+    convert::Infallible,
     future::poll_fn,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -11,6 +12,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_postgres::{AsyncMessage, types::Type};
+use uuid::Uuid;
 
 use crate::{
     InstanceId, LedgerError, TokenId, connect::Connector, ledger::Shared, link::Backoff,
@@ -20,24 +22,22 @@ use crate::{
 /// Listens, and listens again when the connection was lost. Never returns.
 pub(crate) async fn run(shared: Arc<Shared>, connector: Connector) {
     let mut wait = Backoff::default();
+    let mut failures = 0_u32;
     loop {
-        let begun = Instant::now();
         let Err(error) = listen(&shared, &connector).await;
         if shared.gauges.listening.swap(false, Relaxed) {
-            tracing::warn!(error = %Chain(&error), "ledger.listen.lost");
+            (wait, failures) = (Backoff::default(), 0);
         }
         shared.tokens.set_listening(false);
-        if begun.elapsed() > Duration::from_secs(10) {
-            wait = Backoff::default();
+        if failures.is_multiple_of(60) {
+            tracing::warn!(failures, error = %Chain(&error), "ledger.listen.lost: tokens are looked up every second meanwhile");
         }
+        failures = failures.saturating_add(1);
         wait.pause().await;
     }
 }
 
-async fn listen(
-    shared: &Shared,
-    connector: &Connector,
-) -> Result<std::convert::Infallible, LedgerError> {
+async fn listen(shared: &Shared, connector: &Connector) -> Result<Infallible, LedgerError> {
     let (client, mut connection) = connector.halves().await?;
     let (heard, mut news) = mpsc::channel(NEWS_MAX);
     let driver = tokio::spawn(async move {
@@ -50,31 +50,41 @@ async fn listen(
         }
     });
     let _driver = AbortOnDrop(driver);
-    ask(&client, "listen turnpike").await?;
-    // What was said before we listened is unknown: everything is read again.
-    shared.tokens.set_listening(true);
-    shared.reload.notify_one();
-    shared.gauges.listening.store(true, Relaxed);
+    timeout(PING_MAX, client.batch_execute("listen turnpike"))
+        .await
+        .map_err(|_| LedgerError::unavailable("the connection that listens is silent"))??;
 
-    let mut alive = interval(ALIVE_EVERY);
+    // That LISTEN succeeded proves little: through a transaction pooler nothing is ever heard, and a connection whose other
+    // end vanished stays silent for ever. So a word is sent by another connection now and then, and must be heard here.
+    let ping = format!("{PING}{}", Uuid::now_v7());
+    let mut awaited = false;
+    let mut alive = interval(PING_MAX);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             message = news.recv() => match message {
+                Some(payload) if payload == ping => {
+                    awaited = false;
+                    if !shared.gauges.listening.swap(true, Relaxed) {
+                        // What was said before we listened is unknown: everything is read again.
+                        shared.tokens.set_listening(true);
+                        shared.reload.notify_one();
+                    }
+                }
                 Some(payload) => hear(shared, &payload),
                 None => return Err(LedgerError::unavailable("the connection that listens was closed")),
             },
-            // A connection whose other end vanished without a word would stay silent for ever.
-            _ = alive.tick() => ask(&client, "select").await?,
+            _ = alive.tick() => {
+                if awaited {
+                    return Err(LedgerError::unavailable(
+                        "notices do not arrive: a connection through a transaction pooler needs a direct one beside it",
+                    ));
+                }
+                shared.execute("select pg_notify('turnpike', $1)", &[(&ping, Type::TEXT)]).await?;
+                awaited = true;
+            }
         }
     }
-}
-
-async fn ask(client: &tokio_postgres::Client, statement: &str) -> Result<(), LedgerError> {
-    timeout(ALIVE_MAX, client.batch_execute(statement))
-        .await
-        .map_err(|_| LedgerError::unavailable("the connection that listens is silent"))?
-        .map_err(LedgerError::from)
 }
 
 fn hear(shared: &Shared, payload: &str) {
@@ -83,6 +93,8 @@ fn hear(shared: &Shared, payload: &str) {
             Ok(id) => shared.tokens.changed(TokenId(id)),
             Err(_) => shared.tokens.all_changed(),
         },
+        // Another process makes sure that it hears.
+        _ if payload.starts_with(PING) => {}
         None if payload == "catalog" => shared.reload.notify_one(),
         // Said by a newer schema, or "tokens".
         _ => {
@@ -104,6 +116,11 @@ impl Drop for AbortOnDrop {
 pub(crate) async fn refresh(shared: Arc<Shared>, every: Duration) {
     let mut wait = Backoff::default();
     loop {
+        let every = if shared.gauges.listening.load(Relaxed) {
+            every
+        } else {
+            every.min(UNHEARD_EVERY)
+        };
         // What was asked for while a load was under way makes one more load, however often it was asked.
         let _ = timeout(every, shared.reload.notified()).await;
         match shared.load_catalog().await {
@@ -140,9 +157,13 @@ pub(crate) async fn live(shared: Arc<Shared>, instance: InstanceId) {
 const BEAT: &str = "update turnpike.instance set seen_at = now() where id = $1";
 const PARTITIONS: &str = "select turnpike.ensure_charge_partitions()";
 
+/// What a process says to itself begins so.
+const PING: &str = "ping:";
+/// How often it does, and how long it waits to hear it.
+const PING_MAX: Duration = Duration::from_secs(5);
+/// How often the catalog is loaded while changes are not heard of.
+const UNHEARD_EVERY: Duration = Duration::from_secs(5);
 /// News not yet acted on; beyond it the socket waits.
 const NEWS_MAX: usize = 1024;
-const ALIVE_EVERY: Duration = Duration::from_secs(10);
-const ALIVE_MAX: Duration = Duration::from_secs(5);
 const BEAT_EVERY: Duration = Duration::from_secs(10);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(6 * 3600);
