@@ -215,6 +215,7 @@ pub(crate) async fn hold(
             (_, None) => OutputLimit::Model,
         },
         choices: facts.choices,
+        inputs: facts.inputs,
         service_tier: facts.service_tier.as_deref(),
         context_window_assumed: Some(gateway.settings.context_window_assumed.get().into()),
         output_max_assumed: Some(gateway.settings.output_max_assumed.get().into()),

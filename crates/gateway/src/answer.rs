@@ -203,7 +203,13 @@ impl Observer<Answer> for AtAnswer {
             (None, None) => Split::pass(data),
             (Some(tail), None) => Split::at(data, tail),
             (None, Some(filter)) => Split::pass(filter.push(data)),
-            (Some(_), Some(filter)) => Split::withhold(filter.push(data)),
+            (Some(tail), Some(filter)) => {
+                let Split { now, later } = Split::at(data, tail);
+                Split {
+                    now: filter.push(now),
+                    later: filter.push(later),
+                }
+            }
         }
     }
 

@@ -61,6 +61,28 @@ fn every_field_is_read_wherever_it_stands() {
 }
 
 #[test]
+fn an_array_of_prompts_is_as_many_inputs() {
+    let inputs = |api, body: &str| {
+        let mut scanner = RequestScanner::new(api);
+        scanner.push(body.as_bytes()).unwrap();
+        scanner.finish().unwrap().inputs
+    };
+    for (prompt, count) in [
+        (r#""a""#, 1),
+        (r#"["a"]"#, 1),
+        (r#"["a","b",["c"]]"#, 3),
+        ("[1,2,3]", 1),
+        ("[[1,2],[3]]", 2),
+        ("[]", 1),
+    ] {
+        let body = format!(r#"{{"prompt":{prompt},"input":{prompt}}}"#);
+        assert_eq!(inputs(Api::Completions, &body), count, "{prompt}");
+        assert_eq!(inputs(Api::Embeddings, &body), count, "{prompt}");
+        assert_eq!(inputs(Api::Responses, &body), 1, "{prompt}");
+    }
+}
+
+#[test]
 fn null_is_absent() {
     let facts = facts(
         r#"{"model":null,"stream":null,"stream_options":null,"max_tokens":null,"n":null,"service_tier":null,"background":null}"#,

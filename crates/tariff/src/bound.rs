@@ -12,8 +12,10 @@ pub struct Ask<'a> {
     pub refers_outside: bool,
     /// What limits the output.
     pub output: OutputLimit,
-    /// How many answers (`n`, `best_of`); at least 1.
+    /// How many answers to each input (`n`, `best_of`); at least 1.
     pub choices: u64,
+    /// How many inputs, each with a context window and answers of its own; at least 1.
+    pub inputs: u64,
     /// The tier the request names.
     pub service_tier: Option<&'a str>,
     /// Stands in for a price row's missing `context_window` where the body's length is no bound. It
@@ -43,7 +45,7 @@ pub struct Bound {
     pub amount: Amount,
     /// Input tokens.
     pub input_tokens: u64,
-    /// Output tokens, all choices together.
+    /// Output tokens, all answers together.
     pub output_tokens: u64,
 }
 
@@ -67,6 +69,13 @@ pub enum BoundError {
     Range,
 }
 
+impl Ask<'_> {
+    /// Answers to all inputs together.
+    fn answers(&self) -> Option<u64> {
+        self.choices.max(1).checked_mul(self.inputs.max(1))
+    }
+}
+
 impl Quote {
     /// The most this request can cost, over every tier that may serve it, every context size it may
     /// reach and every kind of token it may be billed in.
@@ -77,7 +86,7 @@ impl Quote {
         let input_tokens = self.input_bound(ask)?;
         let output_each = self.output_bound(ask)?;
         let output_tokens = output_each
-            .checked_mul(ask.choices.max(1))
+            .checked_mul(ask.answers().ok_or(BoundError::Range)?)
             .ok_or(BoundError::Range)?;
         let mut most = Cost::default();
         for rates in self.rates_reachable(ask, input_tokens) {
@@ -100,18 +109,18 @@ impl Quote {
         if ask.output == OutputLimit::NoOutput {
             return None;
         }
-        let choices = ask.choices.max(1);
+        let answers = ask.answers()?;
         let input_tokens = self.input_bound(ask).ok()?;
         let mut limit = self
             .output_max()
             .unwrap_or(u64::MAX)
-            .min(u64::MAX.checked_div(choices)?);
+            .min(u64::MAX.checked_div(answers)?);
         for rates in self.rates_reachable(ask, input_tokens) {
             let input = dearest_cost(input_tokens, rates.dearest_input(), "input").ok()?;
             let left = Cost::within(available)
                 .checked_sub(input)
                 .filter(|left| *left >= Cost::default())?;
-            let each = Cost::new(choices, rates.dearest_output()?)?;
+            let each = Cost::new(answers, rates.dearest_output()?)?;
             // An output that costs nothing limits nothing.
             limit = left.over(each).map_or(limit, |fits| limit.min(fits));
         }
@@ -128,9 +137,15 @@ impl Quote {
     }
 
     fn input_bound(&self, ask: &Ask<'_>) -> Result<u64, BoundError> {
-        let window = self.context_window();
+        let inputs = ask.inputs.max(1);
+        let window = self
+            .context_window()
+            .map(|window| window.saturating_mul(inputs));
         if ask.refers_outside {
-            let window = window.or(ask.context_window_assumed);
+            let assumed = ask
+                .context_window_assumed
+                .map(|window| window.saturating_mul(inputs));
+            let window = window.or(assumed);
             return window.ok_or(BoundError::InputUnknown);
         }
         Ok(ask.body_bytes.min(window.unwrap_or(u64::MAX)))

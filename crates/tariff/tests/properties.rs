@@ -364,6 +364,29 @@ fn a_free_model_is_bounded_by_nothing_but_its_own_maximum() {
 }
 
 #[test]
+fn each_input_has_a_window_and_answers_of_its_own() {
+    let model = quote(vec![Price {
+        context_window: Some(100),
+        output_max: Some(10),
+        ..plain(1)
+    }]);
+    let bound = |inputs| {
+        let ask = Ask {
+            body_bytes: 1_000,
+            choices: 2,
+            inputs,
+            ..Ask::default()
+        };
+        model
+            .bound(&ask)
+            .map(|bound| (bound.input_tokens, bound.output_tokens))
+    };
+    assert_eq!(bound(1), Ok((100, 20)));
+    assert_eq!(bound(3), Ok((300, 60)));
+    assert_eq!(bound(30), Ok((1_000, 600)), "no more tokens than bytes");
+}
+
+#[test]
 fn what_cannot_be_bounded_is_named() {
     use tariff::BoundError::{InputUnknown, OutputUnknown, Range, Unpriced};
     let model = quote(vec![plain(1)]);

@@ -15,6 +15,9 @@ pub struct RequestFacts {
     pub output_limit: Option<u64>,
     /// How many answers may be generated: the larger of `n` and `best_of`, at least 1.
     pub choices: u64,
+    /// How many inputs the request has, each answered by itself: the prompts of completions, the inputs of embeddings
+    /// where they are an array of texts or of token lists; else 1.
+    pub inputs: u64,
     /// `service_tier` as written.
     pub service_tier: Option<String>,
     /// The body names things outside itself (images, files, earlier answers) or hosted tools, so its

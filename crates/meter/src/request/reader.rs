@@ -144,6 +144,13 @@ impl Reader {
         Ok(())
     }
 
+    /// An element of an array of inputs: a text or a list of tokens is an input, a number is part of one.
+    fn count_input(&mut self, kind: Kind) {
+        if matches!(kind, Kind::String | Kind::Array) {
+            self.facts.inputs = self.facts.inputs.saturating_add(1);
+        }
+    }
+
     /// A value below the top level begins.
     fn nested_value(&mut self, kind: Kind, here: Here<'_>) -> Result<(), Refusal> {
         let nested = std::mem::replace(&mut self.nested, Nested::Nothing);
@@ -164,6 +171,8 @@ impl Reader {
                 }
             }
             (Top::Modalities, 2) if kind == Kind::String => self.want(Want::Modality),
+            (Top::Prompt, 2) if self.api == Api::Completions => self.count_input(kind),
+            (Top::Input, 2) if self.api == Api::Embeddings => self.count_input(kind),
             (Top::Tools | Top::Input, 2) => {
                 self.has_type = false;
                 self.has_id = false;

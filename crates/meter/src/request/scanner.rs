@@ -99,6 +99,7 @@ impl RequestScanner {
         let mut facts = self.reader.facts;
         facts.body_bytes = body_bytes;
         facts.choices = facts.choices.max(1);
+        facts.inputs = facts.inputs.max(1);
         Ok(facts)
     }
 }
