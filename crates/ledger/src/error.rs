@@ -235,7 +235,8 @@ impl From<io::Error> for LedgerError {
     }
 }
 
-/// Classes that say more of the moment than of the statement: connection (08), rolled back (40), resources (53), operator (57), system (58), and a standby or failover (25006).
+/// Classes that say more of the moment than of the statement: connection (08), rolled back (40),
+/// resources (53), operator (57), system (58), and a standby or failover (25006).
 fn is_passing(error: &DbError) -> bool {
     let code = error.code().code();
     ["08", "40", "53", "57", "58"]
