@@ -3,14 +3,12 @@
 use std::hint::black_box;
 
 use bytes::Bytes;
-use divan::{Bencher, counter::BytesCount};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use meter::{AnswerMeter, Api, RequestScanner, UsageFrameFilter};
 use serde::Deserialize;
 
-fn main() {
-    meter::warm_tokenizer();
-    divan::main();
-}
+criterion_group!(benches, requests, streams, embedding_answers, tokenizer);
+criterion_main!(benches);
 
 /// Bodies come in reads of this size.
 const READ_BYTES: usize = 16 * 1024;
@@ -64,33 +62,35 @@ fn request(name: &str) -> Vec<u8> {
     }
 }
 
-#[divan::bench(args = REQUESTS)]
-fn request_scanner(bencher: Bencher<'_, '_>, name: &str) {
-    let body = request(name);
-    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
-        let mut scanner = RequestScanner::new(Api::ChatCompletions);
-        for piece in body.chunks(READ_BYTES) {
-            scanner.push(piece).expect("the body is valid");
-        }
-        scanner.finish()
-    });
-}
-
-#[divan::bench(args = REQUESTS)]
-fn request_serde_json(bencher: Bencher<'_, '_>, name: &str) {
-    let body = request(name);
-    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
-        let wanted: Wanted<'_> = serde_json::from_slice(&body).expect("the body is valid");
-        black_box((wanted.model.len(), wanted.stream, wanted.max_tokens))
-    });
-}
-
-#[divan::bench(args = REQUESTS)]
-fn request_memchr(bencher: Bencher<'_, '_>, name: &str) {
-    let body = request(name);
-    bencher
-        .counter(BytesCount::of_slice(&body))
-        .bench(|| memchr::memchr2_iter(b'"', b'\\', &body).count());
+fn requests(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("request");
+    for name in REQUESTS {
+        let body = request(name);
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_with_input(BenchmarkId::new("scanner", name), &body, |bencher, body| {
+            bencher.iter(|| {
+                let mut scanner = RequestScanner::new(Api::ChatCompletions);
+                for piece in body.chunks(READ_BYTES) {
+                    scanner.push(piece).expect("the body is valid");
+                }
+                scanner.finish()
+            });
+        });
+        group.bench_with_input(
+            BenchmarkId::new("serde_json", name),
+            &body,
+            |bencher, body| {
+                bencher.iter(|| {
+                    let wanted: Wanted<'_> =
+                        serde_json::from_slice(body).expect("the body is valid");
+                    black_box((wanted.model.len(), wanted.stream, wanted.max_tokens))
+                });
+            },
+        );
+        group.bench_with_input(BenchmarkId::new("memchr", name), &body, |bencher, body| {
+            bencher.iter(|| memchr::memchr2_iter(b'"', b'\\', body).count());
+        });
+    }
 }
 
 /// A chat stream of 1,000 chunks, as OpenAI sends it.
@@ -114,34 +114,6 @@ fn events(stream: &[u8]) -> Vec<&[u8]> {
     events
 }
 
-#[divan::bench]
-fn stream_meter(bencher: Bencher<'_, '_>) {
-    let stream = chat_stream();
-    let events = events(&stream);
-    bencher.counter(BytesCount::of_slice(&stream)).bench(|| {
-        let mut meter = AnswerMeter::new(Api::ChatCompletions, 200, None, None);
-        for event in &events {
-            black_box(meter.push(event));
-        }
-        meter.finish()
-    });
-}
-
-#[divan::bench]
-fn stream_filter(bencher: Bencher<'_, '_>) {
-    let stream = chat_stream();
-    let events: Vec<Bytes> = events(&stream)
-        .into_iter()
-        .map(Bytes::copy_from_slice)
-        .collect();
-    bencher.counter(BytesCount::of_slice(&stream)).bench(|| {
-        let mut filter = UsageFrameFilter::new();
-        for event in &events {
-            black_box(filter.push(event.clone()));
-        }
-    });
-}
-
 #[derive(Deserialize)]
 struct Chunk<'a> {
     #[serde(borrow)]
@@ -149,30 +121,50 @@ struct Chunk<'a> {
     usage: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-#[divan::bench]
-fn stream_serde_json(bencher: Bencher<'_, '_>) {
+fn streams(criterion: &mut Criterion) {
     let stream = chat_stream();
     let events = events(&stream);
-    bencher.counter(BytesCount::of_slice(&stream)).bench(|| {
-        for event in &events {
-            let payload = event.strip_prefix(b"data: ").unwrap_or(event);
-            if let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(payload) {
-                black_box((chunk.model, chunk.usage));
+    let mut group = criterion.benchmark_group("stream");
+    group.throughput(Throughput::Bytes(stream.len() as u64));
+    group.bench_function("meter", |bencher| {
+        bencher.iter(|| {
+            let mut meter = AnswerMeter::new(Api::ChatCompletions, 200, None, None);
+            for event in &events {
+                black_box(meter.push(event));
             }
-        }
+            meter.finish()
+        });
     });
-}
-
-#[divan::bench]
-fn stream_memmem(bencher: Bencher<'_, '_>) {
-    let stream = chat_stream();
-    let events = events(&stream);
+    let frames: Vec<Bytes> = events
+        .iter()
+        .map(|event| Bytes::copy_from_slice(event))
+        .collect();
+    group.bench_function("filter", |bencher| {
+        bencher.iter(|| {
+            let mut filter = UsageFrameFilter::new();
+            for frame in &frames {
+                black_box(filter.push(frame.clone()));
+            }
+        });
+    });
+    group.bench_function("serde_json", |bencher| {
+        bencher.iter(|| {
+            for event in &events {
+                let payload = event.strip_prefix(b"data: ").unwrap_or(event);
+                if let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(payload) {
+                    black_box((chunk.model, chunk.usage));
+                }
+            }
+        });
+    });
     let finder = memchr::memmem::Finder::new("\"usage\":{");
-    bencher.counter(BytesCount::of_slice(&stream)).bench(|| {
-        events
-            .iter()
-            .filter(|event| finder.find(event).is_some())
-            .count()
+    group.bench_function("memmem", |bencher| {
+        bencher.iter(|| {
+            events
+                .iter()
+                .filter(|event| finder.find(event).is_some())
+                .count()
+        });
     });
 }
 
@@ -187,33 +179,35 @@ fn embeddings() -> Vec<u8> {
         .into_bytes()
 }
 
-#[divan::bench]
-fn embeddings_meter(bencher: Bencher<'_, '_>) {
+fn embedding_answers(criterion: &mut Criterion) {
     let body = embeddings();
-    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
-        let mut meter = AnswerMeter::new(Api::Embeddings, 200, None, None);
-        for piece in body.chunks(READ_BYTES) {
-            black_box(meter.push(piece));
-        }
-        meter.finish()
+    let mut group = criterion.benchmark_group("embeddings");
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    group.bench_function("meter", |bencher| {
+        bencher.iter(|| {
+            let mut meter = AnswerMeter::new(Api::Embeddings, 200, None, None);
+            for piece in body.chunks(READ_BYTES) {
+                black_box(meter.push(piece));
+            }
+            meter.finish()
+        });
+    });
+    group.bench_function("serde_json", |bencher| {
+        bencher.iter(|| {
+            serde_json::from_slice::<Chunk<'_>>(&body)
+                .map(|chunk| chunk.usage.is_some())
+                .unwrap_or_default()
+        });
     });
 }
 
-#[divan::bench]
-fn embeddings_serde_json(bencher: Bencher<'_, '_>) {
-    let body = embeddings();
-    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
-        serde_json::from_slice::<Chunk<'_>>(&body)
-            .map(|chunk| chunk.usage.is_some())
-            .unwrap_or_default()
-    });
-}
-
-#[divan::bench]
-fn tokenizer(bencher: Bencher<'_, '_>) {
+fn tokenizer(criterion: &mut Criterion) {
+    meter::warm_tokenizer();
     let text =
         "The quick brown fox jumps over the lazy dog, and over the fence, and away. ".repeat(200);
-    bencher
-        .counter(BytesCount::of_str(&text))
-        .bench(|| meter::text_tokens("gpt-4o", &text));
+    let mut group = criterion.benchmark_group("tokenizer");
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    group.bench_function("text_tokens", |bencher| {
+        bencher.iter(|| meter::text_tokens("gpt-4o", &text))
+    });
 }
