@@ -196,18 +196,22 @@ impl Cluster {
     /// # Errors
     /// When it does not stop in time.
     pub fn stop(mut self) -> Result<(), LedgerError> {
-        match self.child.take() {
-            Some(child) => child.stop(STOP_MAX),
-            None => Ok(()),
-        }
+        self.stop_child()
+    }
+
+    fn stop_child(&mut self) -> Result<(), LedgerError> {
+        let Some(child) = self.child.take() else {
+            return Ok(());
+        };
+        child.stop(STOP_MAX)?;
+        self.place.tidy();
+        Ok(())
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(child) = self.child.take()
-            && let Err(error) = child.stop(STOP_MAX)
-        {
+        if let Err(error) = self.stop_child() {
             tracing::error!(%error, "cluster.stop");
         }
     }

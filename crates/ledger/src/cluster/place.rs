@@ -86,6 +86,13 @@ impl Place {
         &self.socket
     }
 
+    /// Takes a socket directory away that stands elsewhere. One that is in use is not empty, and stays.
+    pub(super) fn tidy(&self) {
+        if !self.socket.starts_with(&self.dir) {
+            let _ = fs::remove_dir(&self.socket);
+        }
+    }
+
     fn socket_file(&self) -> PathBuf {
         self.socket.join(".s.PGSQL.5432")
     }

@@ -94,6 +94,14 @@ fn a_long_path_gets_a_short_socket() {
     fs::create_dir(options.dir.parent().unwrap()).unwrap();
     let cluster = Cluster::start(&options).unwrap();
     assert!(!cluster.url("x").contains("ddddd"), "{}", cluster.url("x"));
+    let socket = cluster
+        .url("x")
+        .replace("postgres://postgres@", "")
+        .replace("%2F", "/")
+        .replace("/x", "");
+    assert!(Path::new(&socket).exists());
+    cluster.stop().unwrap();
+    assert!(!Path::new(&socket).exists());
 }
 
 #[test]
