@@ -15,7 +15,6 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use crate::{
-    drain::Left,
     gateway::Entry,
     reckon::{Admitted, Passage, reckon},
     record::Record,
@@ -161,6 +160,12 @@ impl Till {
             }
         }
     }
+}
+
+/// An answer without a client.
+pub(crate) struct Left {
+    pub(crate) till: Box<Till>,
+    pub(crate) rest: Answer,
 }
 
 /// A till at its answer. Empty once the till has gone to the drain.

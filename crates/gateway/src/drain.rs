@@ -7,13 +7,10 @@ use ledger::{Disconnect, End};
 use proxy::Answer;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
-use crate::{answer::Till, gateway::Gateway};
-
-/// An answer without a client.
-pub(crate) struct Left {
-    pub(crate) till: Box<Till>,
-    pub(crate) rest: Answer,
-}
+use crate::{
+    answer::{Left, Till},
+    gateway::Gateway,
+};
 
 /// Drains every abandoned answer of one worker, until the channel closes and the last is settled.
 pub(crate) async fn run(gateway: Arc<Gateway>, mut left: mpsc::Receiver<Left>) {

@@ -1,4 +1,4 @@
-//! What every exchange shares, and what one worker has of its own.
+//! What every exchange shares.
 
 use std::sync::{
     Arc,
@@ -6,15 +6,13 @@ use std::sync::{
 };
 
 use ledger::Ledger;
-use proxy::Pool;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    drain::Left,
     limits::{self, Limits},
     places::Places,
     refusal::Refusal,
@@ -37,14 +35,6 @@ pub(crate) struct Gateway {
     pub(crate) draining: AtomicBool,
     /// Cancelled when the time to finish is over: what is open settles on what it knows.
     pub(crate) hurry: CancellationToken,
-}
-
-/// What one data-plane thread has of its own.
-#[derive(Clone)]
-pub(crate) struct Worker {
-    pub(crate) gateway: Arc<Gateway>,
-    pub(crate) pool: Pool,
-    pub(crate) leave: mpsc::Sender<Left>,
 }
 
 /// An exchange's place among those open, in the gateway and for its access token. Given back when dropped.

@@ -24,6 +24,7 @@ mod settings;
 mod startup;
 mod telemetry;
 mod upload;
+mod worker;
 mod workers;
 
 use std::process::ExitCode;

@@ -1,22 +1,24 @@
 //! The request body on its way up: scanned as it passes, its last byte withheld at the first gate.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    pin::{Pin, pin},
-    task::{Context, Poll},
-    time::Duration,
-};
+mod bodies;
+mod watch;
+
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use meter::{Api, BodyError, RequestFacts, RequestScanner};
-use proxy::{End, Gate, Observed, Observer, Split};
+use proxy::{Gate, Observed};
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::refusal::Refusal;
+use crate::{refusal::Refusal, settings};
+
+pub(crate) use self::{
+    bodies::{Ahead, Replay},
+    watch::Watch,
+};
 
 /// Most of a body that is awaited before the upstream is touched, so that a small request which is
 /// refused never opens a connection and one which is admitted goes up in one write.
@@ -47,10 +49,20 @@ pub(crate) struct Bounds {
     pub(crate) buffer_bytes_max: usize,
 }
 
+impl Bounds {
+    /// The bounds the operator set.
+    pub(crate) const fn of(settings: &settings::Exchange) -> Self {
+        Self {
+            bytes_max: settings.body_bytes_max,
+            buffer_bytes_max: settings.body_buffer_bytes_max,
+        }
+    }
+}
+
 /// A body that has been read as far as needed.
 pub(crate) enum Upload {
     /// It is all here.
-    Whole(Whole),
+    Whole(Box<Whole>),
     /// It flows; its facts come with its last byte.
     Flowing(Box<Flowing>),
 }
@@ -152,35 +164,21 @@ pub(crate) async fn read(
         ahead.push(data);
     }
     let facts = scanner.finish().map_err(|error| refuse(&error))?;
-    Ok(Upload::Whole(Whole {
+    Ok(Upload::Whole(Box::new(Whole {
         frames: ahead,
         facts,
         sized: hint.exact().is_some(),
-    }))
+    })))
 }
 
 fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: RequestScanner, bounds: Bounds) -> Upload {
     let (tell, said) = oneshot::channel();
     let (verdict, hear_verdict) = oneshot::channel();
     let model = scanner.model().map(str::to_owned);
-    let watch = Watch {
-        scanner: Some(Box::new(scanner)),
-        scanned_ahead: ahead.iter().map(Bytes::len).sum(),
-        bytes: 0,
-        kept: Vec::new(),
-        bytes_max: bounds.bytes_max,
-        tell: Some(tell),
-        verdict: hear_verdict,
-    };
+    let watch = Watch::new(scanner, &ahead, bounds, tell, hear_verdict);
     Upload::Flowing(Box::new(Flowing {
         model,
-        body: Observed::new(
-            Ahead {
-                frames: ahead.into(),
-                rest: body,
-            },
-            watch,
-        ),
+        body: Observed::new(Ahead::new(ahead, body), watch),
         said,
         verdict,
     }))
@@ -191,165 +189,5 @@ fn refuse(error: &BodyError) -> Refusal {
         message: error.to_string(),
         param: error.param().map(str::to_owned),
         code: error.code(),
-    }
-}
-
-/// A complete body on its way up: a known length if the client announced one.
-pub(crate) struct Replay {
-    frames: VecDeque<Bytes>,
-    sized: bool,
-}
-
-impl Replay {
-    /// These frames, one after the other.
-    pub(crate) fn new(frames: Vec<Bytes>, sized: bool) -> Self {
-        Self {
-            frames: frames.into(),
-            sized,
-        }
-    }
-}
-
-impl Body for Replay {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.frames.pop_front().map(|data| Ok(Frame::data(data))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.sized && self.frames.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if !self.sized {
-            return SizeHint::default();
-        }
-        SizeHint::with_exact(self.frames.iter().map(|frame| frame.len() as u64).sum())
-    }
-}
-
-/// A body some frames of which were read ahead.
-pub(crate) struct Ahead {
-    frames: VecDeque<Bytes>,
-    rest: Incoming,
-}
-
-impl Body for Ahead {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.frames.pop_front() {
-            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
-            None => pin!(&mut self.rest).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.frames.is_empty() && self.rest.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let ahead = self
-            .frames
-            .iter()
-            .map(|frame| frame.len() as u64)
-            .sum::<u64>();
-        let rest = self.rest.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(ahead));
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(ahead));
-        }
-        hint
-    }
-}
-
-/// Scans a flowing body and keeps its last byte until the verdict.
-pub(crate) struct Watch {
-    /// Gone once the facts, or a refusal, have been told.
-    scanner: Option<Box<RequestScanner>>,
-    /// Leading bytes that the scanner has already seen.
-    scanned_ahead: usize,
-    /// Bytes passed so far.
-    bytes: u64,
-    bytes_max: u64,
-    kept: Vec<Bytes>,
-    /// Taken when the facts, or the refusal, have been told.
-    tell: Option<oneshot::Sender<Result<Said, Refusal>>>,
-    verdict: oneshot::Receiver<Gate>,
-}
-
-impl Watch {
-    fn tell(&mut self, facts: Result<RequestFacts, Refusal>) {
-        self.scanner = None;
-        if let Some(tell) = self.tell.take() {
-            // Nobody listens once the upstream has answered early: then there is nothing to tell.
-            let text = std::mem::take(&mut self.kept);
-            let _ = tell.send(facts.map(|facts| Said { facts, text }));
-        }
-    }
-}
-
-impl Observer<Ahead> for Watch {
-    fn frame(&mut self, data: Bytes) -> Split {
-        let start = self.bytes;
-        self.bytes = start.saturating_add(data.len() as u64);
-        let Some(scanner) = &mut self.scanner else {
-            return Split::withhold(data);
-        };
-        if start < KEPT_BYTES_MAX as u64 {
-            self.kept.push(data.clone());
-        }
-        let fresh = data
-            .get(self.scanned_ahead.min(data.len())..)
-            .unwrap_or_default();
-        self.scanned_ahead = self.scanned_ahead.saturating_sub(data.len());
-        let refusal = match scanner.push(fresh) {
-            Err(error) => Some(refuse(&error)),
-            Ok(()) if self.bytes > self.bytes_max => Some(Refusal::BodyTooLarge {
-                bytes_max: self.bytes_max,
-            }),
-            Ok(()) => None,
-        };
-        if let Some(refusal) = refusal {
-            self.tell(Err(refusal));
-            return Split::withhold(data);
-        }
-        match scanner.closed_at().map(|at| at.saturating_sub(start)) {
-            Some(at) => Split::at(data, usize::try_from(at).unwrap_or(0)),
-            None => Split::pass(data),
-        }
-    }
-
-    fn end(&mut self, end: End<Ahead>) {
-        match (end, self.scanner.take()) {
-            (End::Complete, Some(scanner)) => {
-                self.tell(scanner.finish().map_err(|error| refuse(&error)));
-            }
-            (End::Complete, None) => {}
-            (End::Failed(_) | End::Abandoned(_), _) => self.tell(Err(Refusal::ClientGone)),
-        }
-    }
-
-    fn full(&mut self) {
-        self.tell(Err(Refusal::BodyTooLarge {
-            bytes_max: self.bytes_max,
-        }));
-    }
-
-    fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<Gate> {
-        // A sender that is gone decided nothing: the gate stays shut.
-        Pin::new(&mut self.verdict)
-            .poll(cx)
-            .map(|verdict| verdict.unwrap_or(Gate::Shut))
     }
 }

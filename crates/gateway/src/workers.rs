@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     drain,
     exchange::{ReplyBody, exchange},
-    gateway::{Gateway, Worker},
+    gateway::Gateway,
+    worker::Worker,
 };
 
 /// How long exchanges that were told to hurry get to settle.

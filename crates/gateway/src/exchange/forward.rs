@@ -1,0 +1,126 @@
+//! The way up: our credential where the client's was, the client's bytes otherwise.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri, header, request, uri::PathAndQuery};
+use http_body::Body;
+use ledger::AccessToken;
+use proxy::{Answer, BoxError, Pool, SendError, SendErrorKind, headers};
+use tracing::{error, warn};
+
+use crate::{
+    endpoint::below_base,
+    gateway::Gateway,
+    places::{self, Place},
+    refusal::Refusal,
+};
+
+/// Where a request goes, and as what.
+pub(super) struct Route {
+    pub(super) place: Arc<Place>,
+    /// The access token's own key instead of the place's.
+    pub(super) own: Option<headers::Credential>,
+}
+
+impl Route {
+    /// To this place, with the access token's own key if it has one.
+    ///
+    /// # Errors
+    /// 503 when that key cannot be used; the log says why.
+    pub(super) fn new(place: Arc<Place>, token: &AccessToken) -> Result<Self, Refusal> {
+        let own = token
+            .upstream_key
+            .as_ref()
+            .map(places::credential)
+            .transpose();
+        let own = own.map_err(|error| {
+            error!(token = token.prefix, "token.upstream_key_unusable: {error}");
+            Refusal::Unavailable {
+                reason: "the access token's own provider key is not set up properly",
+            }
+        })?;
+        Ok(Self { place, own })
+    }
+}
+
+/// Sends a request up: the client's method, path, query, headers and body, with our credential.
+pub(super) async fn send<B>(
+    pool: &Pool,
+    route: &Route,
+    head: &request::Parts,
+    body: B,
+    plain: bool,
+) -> Result<Response<Answer>, SendError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = upstream_uri(&head.uri);
+    // The case of header names is kept here by hyper.
+    *request.extensions_mut() = head.extensions.clone();
+    *request.headers_mut() = headers::upstream_request_headers(
+        &head.headers,
+        route.own.as_ref().or(route.place.credential.as_ref()),
+    );
+    if plain {
+        // The answer will be edited, and the length of the body has changed.
+        request.headers_mut().insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+        let length = request.body().size_hint().exact();
+        if let (Some(length), header::Entry::Occupied(mut entry)) =
+            (length, request.headers_mut().entry(header::CONTENT_LENGTH))
+        {
+            entry.insert(HeaderValue::from(length));
+        }
+    }
+    pool.send(&route.place.target, &route.place.egress, request)
+        .await
+}
+
+/// The path below our base, and the query as it is.
+fn upstream_uri(uri: &Uri) -> Uri {
+    let path = match below_base(uri.path()) {
+        "" => "/",
+        path => path,
+    };
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let path_and_query = PathAndQuery::try_from(path_and_query)
+        .expect("a part of a path and a query are a path and a query");
+    Uri::from(path_and_query)
+}
+
+/// Waits for the answer's head, unless the program must end first.
+pub(super) async fn in_time(
+    gateway: &Gateway,
+    sending: impl Future<Output = Result<Response<Answer>, SendError>>,
+) -> Result<Response<Answer>, Refusal> {
+    tokio::select! {
+        sent = sending => sent.map_err(|error| unanswered(&error)),
+        () = gateway.hurry.cancelled() => Err(Refusal::Unavailable { reason: "it is shutting down" }),
+    }
+}
+
+/// What to tell the client when the upstream gave no answer.
+pub(super) fn unanswered(error: &SendError) -> Refusal {
+    let sent = error.is_request_sent();
+    if error.kind() == SendErrorKind::Body {
+        return Refusal::ClientGone;
+    }
+    warn!(
+        error = error as &dyn std::error::Error,
+        sent, "upstream.no_answer"
+    );
+    if error.is_timeout() {
+        Refusal::UpstreamTimeout { sent }
+    } else {
+        Refusal::UpstreamUnreachable { sent }
+    }
+}
