@@ -24,7 +24,7 @@ create table turnpike.price (
   context_inclusive boolean not null default false,
   pattern           text not null,
   tier              text not null default 'default',
-  disconnect        text not null default 'drain',
+  disconnect        text,
   source            text,
   constraint price_identified primary key (id),
   constraint price_pattern_is_pattern check (turnpike.is_pattern(pattern)),
@@ -68,7 +68,7 @@ comment on column turnpike.price.out_audio is 'Output audio; falls back to out_t
 comment on column turnpike.price.out_image is 'Output images; falls back to out_text.';
 comment on column turnpike.price.context_window is 'Most input tokens the model takes: bounds a hold. Null: not known.';
 comment on column turnpike.price.output_max is 'Most output tokens the model gives: bounds a hold. Null: not known.';
-comment on column turnpike.price.disconnect is 'When a client leaves early: drain (go on reading, charge what the upstream reports), estimate (charge what passed), void (charge nothing).';
+comment on column turnpike.price.disconnect is 'When a client leaves early: drain (go on reading, charge what the upstream reports), estimate (charge what passed), void (charge nothing). Null: as the gateway''s setting DISCONNECT says.';
 comment on column turnpike.price.source is 'Where the figures come from.';
 
 create function turnpike.guard_price() returns trigger

@@ -204,7 +204,7 @@ create function turnpike.set_price(
   context_inclusive boolean default false,
   context_window bigint default null,
   output_max bigint default null,
-  disconnect text default 'drain',
+  disconnect text default null,
   valid_from timestamptz default null,
   source text default null
 ) returns bigint
@@ -234,8 +234,8 @@ begin
     raise exception '% is no tier with a price of its own', coalesce(quote_literal(set_price.tier), 'null')
       using errcode = 'invalid_parameter_value', hint = 'default, flex, priority (which is also called fast), ultrafast or batch.';
   end if;
-  if set_price.disconnect is null or set_price.disconnect not in ('drain', 'estimate', 'void') then
-    raise exception 'disconnect is none of drain, estimate, void' using errcode = 'invalid_parameter_value';
+  if set_price.disconnect not in ('drain', 'estimate', 'void') then
+    raise exception 'disconnect is none of drain, estimate, void' using errcode = 'invalid_parameter_value', hint = 'Leave it out for what the gateway''s setting DISCONNECT says.';
   end if;
   if set_price.min_context < 0 or set_price.context_window <= 0 or set_price.output_max <= 0 then
     raise exception 'a number of tokens must be positive' using errcode = 'invalid_parameter_value';

@@ -19,10 +19,24 @@ fn main() -> io::Result<()> {
 
     let mut list = String::from("&[\n");
     for (index, path) in files.iter().enumerate() {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let version: usize = name.split('_').next().and_then(|digits| digits.parse().ok()).unwrap_or_default();
-        assert_eq!(version, index + 1, "{name}: migrations are numbered from 0001 without gaps");
-        list += &format!("    ({version}, {name:?}, include_str!({:?})),\n", path.display().to_string());
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let version: usize = name
+            .split('_')
+            .next()
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or_default();
+        assert_eq!(
+            version,
+            index + 1,
+            "{name}: migrations are numbered from 0001 without gaps"
+        );
+        list += &format!(
+            "    ({version}, {name:?}, include_str!({:?})),\n",
+            path.display().to_string()
+        );
     }
     list += "]\n";
     fs::write(Path::new(&out).join("migrations.rs"), list)

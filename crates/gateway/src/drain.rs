@@ -26,12 +26,12 @@ pub(crate) async fn run(gateway: Arc<Gateway>, mut left: mpsc::Receiver<Left>) {
     }
 }
 
-/// Reads one answer on, as its price row's policy says (else `DISCONNECT`), and settles it.
+/// Reads one answer on, as its price row says (`DISCONNECT` where the row leaves it open), and settles it.
 async fn drain(gateway: Arc<Gateway>, Left { mut till, mut rest }: Left) {
     let settings = &gateway.settings;
     let row = till
         .admitted()
-        .map(|admitted| admitted.catalog.disconnect(admitted.quote.default_price()));
+        .and_then(|admitted| admitted.catalog.disconnect(admitted.quote.default_price()));
     match row.unwrap_or(settings.disconnect.into()) {
         Disconnect::Void => return till.void(),
         Disconnect::Estimate => {}

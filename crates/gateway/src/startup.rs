@@ -187,7 +187,7 @@ fn sandbox_price(pattern: &str) -> NewPrice {
     };
     NewPrice {
         price,
-        disconnect: ledger::Disconnect::default(),
+        disconnect: None,
         source: Some("the built-in sandbox model".to_owned()),
     }
 }

@@ -265,6 +265,35 @@ async fn disconnect_void_charges_nothing_and_estimate_an_estimate() {
 }
 
 #[tokio::test]
+async fn a_price_s_own_policy_for_a_client_that_leaves_comes_before_the_setting() {
+    let bank = Bank::open().await;
+    bank.sql
+        .batch_execute(
+            "select turnpike.set_price('gpt-4o', input => 2.50, output => 10.00, disconnect => 'void')",
+        )
+        .await
+        .unwrap();
+    let upstream = Upstream::scripted(|mut wire| async move {
+        wire.read_message().await;
+        wire.send([sse_head(), sse_event(DELTA)].concat()).await;
+        wire.has_more().await;
+    })
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("DISCONNECT", "estimate")]);
+    let mut wire = Wire::connect(turnpike.clients).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))
+        .await;
+    wire.read_until(format!("data: {DELTA}\n\n")).await;
+    wire.reset();
+    bank.audited().await;
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.charge")
+            .await,
+        0
+    );
+}
+
+#[tokio::test]
 async fn a_stream_without_usage_is_estimated_and_marked() {
     let bank = Bank::open().await;
     let delta = r#"{"id":"c","model":"gpt-3.5-turbo-0125","choices":[{"index":0,"delta":{"content":"I am fine, thank you."}}]}"#;

@@ -19,6 +19,7 @@ pub struct Catalog {
     pub(crate) loaded_at: Instant,
     pub(crate) book: Book,
     pub(crate) prices: Vec<Price>,
+    /// Of the rows that have a policy of their own.
     pub(crate) disconnect: HashMap<PriceId, Disconnect>,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// The most specific pattern first, then by priority.
@@ -76,10 +77,9 @@ pub struct Route {
 }
 
 /// What happens to the charge when a client leaves before the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disconnect {
     /// Go on reading the upstream, within bounds, and charge what it reports.
-    #[default]
     Drain,
     /// Charge an estimate of what passed.
     Estimate,
@@ -121,10 +121,10 @@ impl Catalog {
         &self.prices
     }
 
-    /// What a client's leaving means for an exchange priced by this row.
+    /// What a client's leaving means for an exchange priced by this row; `None` where the row leaves that to the gateway.
     #[must_use]
-    pub fn disconnect(&self, price: PriceId) -> Disconnect {
-        self.disconnect.get(&price).copied().unwrap_or_default()
+    pub fn disconnect(&self, price: PriceId) -> Option<Disconnect> {
+        self.disconnect.get(&price).copied()
     }
 
     /// Every enabled upstream, by priority, then name.

@@ -82,7 +82,7 @@ fn rows(prices: Vec<Price>, source: &str) -> Vec<NewPrice> {
         .into_iter()
         .map(|price| NewPrice {
             price,
-            disconnect: ledger::Disconnect::default(),
+            disconnect: None,
             source: Some(source.to_owned()),
         })
         .collect()
@@ -111,7 +111,7 @@ async fn set(set: SetPrice, admin: &mut Admin) -> Result<(), Fatal> {
     admin
         .set_price(&NewPrice {
             price,
-            disconnect: ledger::Disconnect::default(),
+            disconnect: None,
             source: None,
         })
         .await?;

@@ -14,8 +14,8 @@ use super::Admin;
 pub struct NewPrice {
     /// The figures. `valid_from_ms` 0 means now.
     pub price: Price,
-    /// What a client's leaving means.
-    pub disconnect: Disconnect,
+    /// What a client's leaving means; `None` leaves it to the gateway's settings.
+    pub disconnect: Option<Disconnect>,
     /// Where the figures come from.
     pub source: Option<String>,
 }
@@ -87,7 +87,7 @@ struct Columns<'a> {
     valid_from_ms: Vec<Option<i64>>,
     context_windows: Vec<Option<i64>>,
     output_maxes: Vec<Option<i64>>,
-    disconnects: Vec<&'static str>,
+    disconnects: Vec<Option<&'static str>>,
     sources: Vec<Option<&'a str>>,
     /// In the order of [`in_order`].
     rates: [Vec<Option<i64>>; 12],
@@ -113,11 +113,13 @@ impl<'a> Columns<'a> {
                 .context_windows
                 .push(price.context_window.map(tokens));
             columns.output_maxes.push(price.output_max.map(tokens));
-            columns.disconnects.push(match disconnect {
-                Disconnect::Drain => "drain",
-                Disconnect::Estimate => "estimate",
-                Disconnect::Void => "void",
-            });
+            columns
+                .disconnects
+                .push(disconnect.map(|policy| match policy {
+                    Disconnect::Drain => "drain",
+                    Disconnect::Estimate => "estimate",
+                    Disconnect::Void => "void",
+                }));
             columns.sources.push(source.as_deref());
             for (column, rate) in columns.rates.iter_mut().zip(in_order(&price.rates)) {
                 column.push(rate);

@@ -37,7 +37,12 @@ pub(crate) async fn load(
         .await
         .unwrap_or_else(|_| Err(LedgerError::unavailable("Postgres did not answer in time")))?;
 
-    let disconnect = prices.iter().map(disconnect).collect::<Result<_, _>>()?;
+    let mut policies = HashMap::new();
+    for row in &prices {
+        if let Some(policy) = disconnect(row)? {
+            policies.insert(PriceId(row.try_get(0)?), policy);
+        }
+    }
     let prices = prices.iter().map(price).collect::<Result<Vec<_>, _>>()?;
     let mut keys_of: HashMap<UpstreamId, Vec<UpstreamKey>> = HashMap::new();
     for row in &keys {
@@ -67,7 +72,7 @@ pub(crate) async fn load(
         loaded_at,
         book: Book::new(prices.clone()),
         prices,
-        disconnect,
+        disconnect: policies,
         upstreams: all,
         routes: ways,
     })
@@ -127,13 +132,14 @@ fn price(row: &Row) -> Result<Price, LedgerError> {
     })
 }
 
-fn disconnect(row: &Row) -> Result<(PriceId, Disconnect), LedgerError> {
-    let policy = match row.try_get::<_, &str>(21)? {
-        "estimate" => Disconnect::Estimate,
-        "void" => Disconnect::Void,
-        _ => Disconnect::Drain,
-    };
-    Ok((PriceId(row.try_get(0)?), policy))
+/// `None` leaves it to the gateway; so does a word of a newer schema.
+fn disconnect(row: &Row) -> Result<Option<Disconnect>, LedgerError> {
+    Ok(match row.try_get::<_, Option<&str>>(21)? {
+        Some("drain") => Some(Disconnect::Drain),
+        Some("estimate") => Some(Disconnect::Estimate),
+        Some("void") => Some(Disconnect::Void),
+        _ => None,
+    })
 }
 
 const UPSTREAMS: &str = "

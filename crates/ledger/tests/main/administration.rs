@@ -39,7 +39,7 @@ fn price(pattern: &str, in_text: i64) -> NewPrice {
             context_window: Some(128_000),
             output_max: Some(16_384),
         },
-        disconnect: Disconnect::Estimate,
+        disconnect: Some(Disconnect::Estimate),
         source: Some("a list".into()),
     }
 }
@@ -176,7 +176,7 @@ async fn importing_the_same_list_again_changes_nothing() {
         ..list[8].price.clone()
     };
     assert_eq!(*read, expected);
-    assert_eq!(catalog.disconnect(read.id), Disconnect::Estimate);
+    assert_eq!(catalog.disconnect(read.id), Some(Disconnect::Estimate));
 }
 
 #[tokio::test]

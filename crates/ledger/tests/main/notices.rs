@@ -216,7 +216,7 @@ async fn prices_upstreams_and_routes_reach_a_running_ledger() {
             catalog.disconnect(price.id),
             catalog.disconnect(books.price)
         ),
-        (Disconnect::Void, Disconnect::Drain)
+        (Some(Disconnect::Void), None)
     );
 
     books
