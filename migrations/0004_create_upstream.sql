@@ -45,16 +45,14 @@ comment on column turnpike.upstream_key.weight is 'Its share of the requests amo
 comment on column turnpike.upstream_key.secret is 'env:NAME, file:PATH (both read by the gateway), or the key itself.';
 
 create table turnpike.route (
-  id             bigint generated always as identity,
-  upstream_id    bigint not null,
-  priority       integer not null default 0,
-  pattern        text not null,
-  upstream_model text,
+  id          bigint generated always as identity,
+  upstream_id bigint not null,
+  priority    integer not null default 0,
+  pattern     text not null,
   constraint route_identified primary key (id),
   constraint route_to_upstream foreign key (upstream_id) references turnpike.upstream (id) on delete cascade,
   constraint route_unique unique (pattern, upstream_id),
-  constraint route_pattern_is_pattern check (turnpike.is_pattern(pattern)),
-  constraint route_upstream_model_not_empty check (upstream_model ~ '^[^[:cntrl:]]+$')
+  constraint route_pattern_is_pattern check (turnpike.is_pattern(pattern))
 );
 create index route_by_upstream on turnpike.route (upstream_id);
 
@@ -63,4 +61,3 @@ comment on column turnpike.route.id is 'The route.';
 comment on column turnpike.route.upstream_id is 'Where to.';
 comment on column turnpike.route.priority is 'Among routes of one pattern, the smallest is asked first.';
 comment on column turnpike.route.pattern is 'Which models: gpt-4o, gpt-4o*, *.';
-comment on column turnpike.route.upstream_model is 'What the model is called there. Null: the same.';

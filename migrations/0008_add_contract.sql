@@ -340,7 +340,7 @@ end $$;
 comment on function turnpike.set_upstream(text, text, text, text, integer, boolean, text) is
   'Makes or changes an upstream. key (env:NAME, file:PATH or the key itself) becomes its only key; left out, it keeps the keys it has. More keys: insert into turnpike.upstream_key. Everything else is set as given or to its default.';
 
-create function turnpike.set_route(model text, upstream text, upstream_model text default null, priority integer default 0) returns bigint
+create function turnpike.set_route(model text, upstream text, priority integer default 0) returns bigint
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -355,15 +355,15 @@ begin
     raise exception 'there is no upstream %', coalesce(quote_ident(set_route.upstream), 'null')
       using errcode = 'no_data_found', hint = 'Make it first: select turnpike.set_upstream(name, base_url, key => ''env:NAME'');';
   end if;
-  insert into turnpike.route as r (pattern, upstream_id, upstream_model, priority)
-  values (set_route.model, target, nullif(set_route.upstream_model, set_route.model), coalesce(set_route.priority, 0))
-  on conflict on constraint route_unique do update set upstream_model = excluded.upstream_model, priority = excluded.priority
+  insert into turnpike.route as r (pattern, upstream_id, priority)
+  values (set_route.model, target, coalesce(set_route.priority, 0))
+  on conflict on constraint route_unique do update set priority = excluded.priority
   returning r.id into route_id;
   return route_id;
 end $$;
 
-comment on function turnpike.set_route(text, text, text, integer) is
-  'Sends a model, or all that begin so (gpt-4o*), to an upstream; upstream_model is what the model is called there. Undo it: delete from turnpike.route.';
+comment on function turnpike.set_route(text, text, integer) is
+  'Sends a model, or all that begin so (gpt-4o*), to an upstream, under its own name: bodies pass unchanged. Undo it: delete from turnpike.route.';
 
 -- Runs as its owner: nobody else may delete holds or move counters. For the holds of a gateway that died.
 create function turnpike.release_hold(exchange uuid) returns boolean

@@ -84,7 +84,7 @@ impl Places {
     /// 404 when no upstream serves it, 503 when the upstream's row cannot be used.
     pub(crate) fn for_model(&self, catalog: &Catalog, model: &str) -> Result<Arc<Place>, Refusal> {
         match catalog.candidates(model).first() {
-            Some(candidate) => self.place(catalog, candidate.upstream.id),
+            Some(upstream) => self.place(catalog, upstream.id),
             None => Err(Refusal::ModelNotFound {
                 model: model.to_owned(),
             }),

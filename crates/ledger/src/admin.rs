@@ -64,26 +64,14 @@ impl Admin {
         .map(drop)
     }
 
-    /// Sends models (`gpt-4o`, `gpt-4o*`) to an upstream, under another name there if one is given.
+    /// Sends models (`gpt-4o`, `gpt-4o*`) to an upstream.
     ///
     /// # Errors
     /// [`LedgerError::is_refused`] when there is no such upstream.
-    pub async fn set_route(
-        &self,
-        model: &str,
-        upstream: &str,
-        upstream_model: Option<&str>,
-    ) -> Result<(), LedgerError> {
-        self.row(
-            SET_ROUTE,
-            &[
-                (&model, Type::TEXT),
-                (&upstream, Type::TEXT),
-                (&upstream_model, Type::TEXT),
-            ],
-        )
-        .await
-        .map(drop)
+    pub async fn set_route(&self, model: &str, upstream: &str) -> Result<(), LedgerError> {
+        self.row(SET_ROUTE, &[(&model, Type::TEXT), (&upstream, Type::TEXT)])
+            .await
+            .map(drop)
     }
 
     /// What the gateway would load now: prices, upstreams, routes.
@@ -116,5 +104,5 @@ impl std::fmt::Debug for Admin {
 }
 
 const SET_UPSTREAM: &str = "select turnpike.set_upstream($1, $2, key => $3, proxy => $4)";
-const SET_ROUTE: &str = "select turnpike.set_route($1, $2, $3)";
+const SET_ROUTE: &str = "select turnpike.set_route($1, $2)";
 const AUDIT: &str = "select format('%s: %s should be %s and is %s (nano-USD)', rule, subject, expected, found) from turnpike.audit";

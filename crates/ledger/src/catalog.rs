@@ -70,8 +70,6 @@ pub struct Route {
     pub pattern: Pattern,
     /// Where.
     pub upstream: Arc<Upstream>,
-    /// What the model is called there, where that differs.
-    pub upstream_model: Option<String>,
     /// The smallest is asked first, among routes of one pattern.
     pub priority: i32,
 }
@@ -85,15 +83,6 @@ pub enum Disconnect {
     Estimate,
     /// Charge nothing.
     Void,
-}
-
-/// One possibility of serving a model.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// Where.
-    pub upstream: Arc<Upstream>,
-    /// What the model is called there, where that differs.
-    pub upstream_model: Option<String>,
 }
 
 impl Catalog {
@@ -133,18 +122,11 @@ impl Catalog {
         &self.upstreams
     }
 
-    /// The one upstream every model goes to, under its own name: then bytes may flow before the model is known.
+    /// The one upstream every model goes to, if there is just one: then bytes may flow before the model is known.
     #[must_use]
     pub fn only_upstream(&self) -> Option<&Arc<Upstream>> {
         match self.upstreams.as_slice() {
-            [only]
-                if self
-                    .routes
-                    .iter()
-                    .all(|route| route.upstream_model.is_none()) =>
-            {
-                Some(only)
-            }
+            [only] => Some(only),
             _ => None,
         }
     }
@@ -152,28 +134,18 @@ impl Catalog {
     /// Where a model may be served, best first: the routes of its most specific pattern (an exact name, else the
     /// longest prefix); without any route, every upstream.
     #[must_use]
-    pub fn candidates(&self, model: &str) -> Vec<Candidate> {
+    pub fn candidates(&self, model: &str) -> Vec<Arc<Upstream>> {
         let mut routes = self
             .routes
             .iter()
             .filter(|route| route.pattern.matches(model))
             .peekable();
         let Some(best) = routes.peek().map(|route| &route.pattern) else {
-            return self
-                .upstreams
-                .iter()
-                .map(|up| Candidate {
-                    upstream: Arc::clone(up),
-                    upstream_model: None,
-                })
-                .collect();
+            return self.upstreams.clone();
         };
         routes
             .take_while(|route| route.pattern == *best)
-            .map(|route| Candidate {
-                upstream: Arc::clone(&route.upstream),
-                upstream_model: route.upstream_model.clone(),
-            })
+            .map(|route| Arc::clone(&route.upstream))
             .collect()
     }
 }

@@ -27,7 +27,7 @@ mod tls;
 mod tokens;
 
 pub use access_token::AccessToken;
-pub use catalog::{Candidate, Catalog, Dialect, Disconnect, Route, Upstream, UpstreamKey};
+pub use catalog::{Catalog, Dialect, Disconnect, Route, Upstream, UpstreamKey};
 pub use charge::{Charge, End, Mark};
 pub use config::{Config, Parts};
 pub use error::LedgerError;

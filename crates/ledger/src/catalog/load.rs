@@ -172,13 +172,13 @@ fn key(row: &Row) -> Result<UpstreamKey, LedgerError> {
     })
 }
 
-const ROUTES: &str = "select upstream_id, pattern, upstream_model, priority from turnpike.route order by priority, id";
+const ROUTES: &str =
+    "select upstream_id, pattern, priority from turnpike.route order by priority, id";
 
 fn route(row: &Row, upstream: Arc<Upstream>) -> Result<Route, LedgerError> {
     Ok(Route {
         upstream,
         pattern: Pattern::new(row.try_get(1)?),
-        upstream_model: row.try_get(2)?,
-        priority: row.try_get(3)?,
+        priority: row.try_get(2)?,
     })
 }

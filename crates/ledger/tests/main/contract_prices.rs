@@ -270,14 +270,14 @@ async fn upstreams_and_routes_are_set_and_refused() {
         "upstream_key_secret_not_empty",
     )
     .await;
-    client.batch_execute("select turnpike.set_route('gpt*', 'a'); select turnpike.set_route('gpt*', 'a', 'deployment')").await.unwrap();
+    client.batch_execute("select turnpike.set_route('gpt*', 'a'); select turnpike.set_route('gpt*', 'a', priority => 7)").await.unwrap();
     assert_eq!(
         text(
             &client,
-            "select string_agg(upstream_model, ',') from turnpike.route"
+            "select string_agg(pattern || ' ' || priority, ',') from turnpike.route"
         )
         .await,
-        "deployment"
+        "gpt* 7"
     );
     fails(
         &client,
