@@ -272,6 +272,9 @@ begin
    where (p.pattern, p.tier, p.min_context) = (wanted.pattern, wanted.tier, wanted.min_context)
      and p.valid_from <= begins and begins < coalesce(p.valid_to, 'infinity');
   if found then
+    -- Facts about the model, not prices: they stay until somebody knows better.
+    wanted.context_window := coalesce(wanted.context_window, current.context_window);
+    wanted.output_max := coalesce(wanted.output_max, current.output_max);
     if to_jsonb(current) - '{id,valid_from,valid_to}'::text[] = to_jsonb(wanted) - '{id,valid_from,valid_to}'::text[] then
       return current.id;
     end if;
@@ -297,7 +300,7 @@ begin
 end $$;
 
 comment on function turnpike.set_price(text, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, text, bigint, boolean, bigint, bigint, text, timestamptz, text) is
-  'A new version of a model''s price, USD per 1,000,000 tokens, from now or from valid_from; the version in force is closed. Returns its id; setting what stands already changes nothing and returns that version''s. A scheduled version stays.';
+  'A new version of a model''s price, USD per 1,000,000 tokens, from now or from valid_from; the version in force is closed. context_window and output_max are facts about the model: left out, they stay as in the version in force of the same model, tier and min_context. Returns its id; setting what stands already changes nothing and returns that version''s. A scheduled version stays.';
 
 create function turnpike.set_upstream(
   name text,

@@ -200,10 +200,10 @@ pub(crate) struct SetPrice {
     /// Prices the whole exchange once its input exceeds so many tokens.
     #[arg(long, value_name = "TOKENS", default_value_t = 0)]
     pub(crate) min_context: u64,
-    /// Most input tokens the model takes; holds are taken by it.
+    /// Most input tokens the model takes; holds are taken by it. Left out, it stays as it was.
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context_window: Option<u64>,
-    /// Most output tokens the model gives; holds are taken by it.
+    /// Most output tokens the model gives; holds are taken by it. Left out, it stays as it was.
     #[arg(long, value_name = "TOKENS")]
     pub(crate) output_max: Option<u64>,
 }

@@ -107,6 +107,45 @@ async fn a_price_is_superseded_never_changed() {
 }
 
 #[tokio::test]
+async fn a_new_price_keeps_what_is_known_of_the_model() {
+    let books = Books::with(0).await;
+    let facts = async |arguments: &str| {
+        let set = format!("select turnpike.set_price('o3', {arguments})");
+        let id = books.number(&set).await;
+        assert_eq!(
+            books.number(&set).await,
+            id,
+            "the same again is no new version"
+        );
+        let facts = format!(
+            "select concat_ws(' ', coalesce(context_window::text, '-'), coalesce(output_max::text, '-')) from turnpike.price where id = {id}"
+        );
+        text(&books.client, &facts).await
+    };
+    assert_eq!(facts("input => 1").await, "- -");
+    assert_eq!(
+        facts("input => 1, context_window => 200000").await,
+        "200000 -"
+    );
+    assert_eq!(
+        facts("input => 2, output_max => 100000").await,
+        "200000 100000"
+    );
+    assert_eq!(facts("input => 3").await, "200000 100000");
+    assert_eq!(
+        facts("input => 3, output_max => 50000").await,
+        "200000 50000"
+    );
+    assert_eq!(
+        facts("input => 4, valid_from => '2999-01-01Z'").await,
+        "200000 50000"
+    );
+    // Another tier and another context size are other rows, about which nothing is known.
+    assert_eq!(facts("input => 5, tier => 'flex'").await, "- -");
+    assert_eq!(facts("input => 6, min_context => 200000").await, "- -");
+}
+
+#[tokio::test]
 async fn two_versions_never_overlap_however_many_set_them_at_once() {
     let books = Books::with(0).await;
     let clients: Vec<_> = futures_util::future::join_all((0..6).map(|_| books.db.client())).await;
