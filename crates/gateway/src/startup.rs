@@ -201,16 +201,16 @@ pub(crate) async fn migrate(config: &Config, apply: bool) -> Result<(), Fatal> {
         ledger::migrate::run(config).await?;
         return Ok(());
     }
-    let pending: Vec<&str> = Vec::new();
-    if pending.is_empty() {
+    let pending = ledger::migrate::pending(config).await?;
+    let (Some(first), Some(last)) = (pending.first(), pending.last()) else {
         return Ok(());
-    }
+    };
     Err(Fatal::new(
         Code::Config,
         format!(
-            "the database lacks {} migrations ({}): run `turnpike migrate` as the schema's owner, or set MIGRATE=true",
+            "database {} lacks {} migrations ({first} to {last}): run `turnpike migrate` as the schema's owner, or set MIGRATE=true",
+            config.database(),
             pending.len(),
-            pending.join(", ")
         ),
     ))
 }

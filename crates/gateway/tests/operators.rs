@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use testkit::upstream::{Upstream, json};
+use testkit::{
+    postgres::TestDb,
+    upstream::{Upstream, json},
+};
 
 use crate::support::{Bank, Turnpike, command, eventually};
 
@@ -294,6 +297,32 @@ async fn the_price_list_is_imported_once_and_says_what_it_left_out() {
     let (_, stdout, _) = run(&settings, &["price", "import", list]);
     assert!(stdout.starts_with("0 price rows set"), "{stdout}");
     assert_eq!(bank.one::<i64>("select out_text from turnpike.price where pattern = 'gpt-5-2025-08-07' and tier = 'priority' and valid_to is null").await, 20_000_000_000);
+}
+
+#[tokio::test]
+async fn a_gateway_that_may_not_migrate_says_who_must() {
+    let db = TestDb::empty().await;
+    let settings = [("DATABASE_URL", db.url()), ("MIGRATE", "false".to_owned())];
+    let (code, _, stderr) = run(&settings, &[]);
+    assert_eq!(code, 78, "{stderr}");
+    assert!(
+        stderr.contains("0001_add_money.sql") && stderr.contains("`turnpike migrate`"),
+        "{stderr}"
+    );
+    let bare: bool = db
+        .client()
+        .await
+        .query_one("select to_regnamespace('turnpike') is null", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert!(bare, "nothing was changed");
+
+    let (code, stdout, _) = run(&settings, &["migrate"]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("applied 0001_add_money.sql"), "{stdout}");
+    let turnpike = Turnpike::start_with(&settings);
+    assert_eq!(turnpike.admin("/readyz").await.0.status(), 200);
 }
 
 /// Settings, arguments, the exit code, and a word of the line.

@@ -28,6 +28,31 @@ pub async fn run(config: &Config) -> Result<Report, LedgerError> {
     apply(&mut session.client).await
 }
 
+/// The files that [`run`] would apply, by name. Changes nothing; the gateway's own role may ask, on a bare database too.
+///
+/// # Errors
+/// As [`run`].
+pub async fn pending(config: &Config) -> Result<Vec<&'static str>, LedgerError> {
+    let mut session = config.direct_connector()?.open().await?;
+    still_pending(&mut session.client).await
+}
+
+/// [`pending`], on a connection that is open already.
+pub(crate) async fn still_pending(client: &mut Client) -> Result<Vec<&'static str>, LedgerError> {
+    let transaction = client.build_transaction().read_only(true).start().await?;
+    let done = if is_bare(&transaction).await? {
+        BTreeMap::new()
+    } else {
+        applied(&transaction, FILES).await?
+    };
+    transaction.rollback().await?;
+    Ok(FILES
+        .iter()
+        .filter(|(version, ..)| !done.contains_key(version))
+        .map(|&(_, name, _)| name)
+        .collect())
+}
+
 /// [`run`], on a connection that is open already.
 ///
 /// # Errors
@@ -88,20 +113,31 @@ async fn apply_files(
     Ok(report)
 }
 
-/// Takes the lock and reads what was applied. Whatever does not fit is an error.
+/// Takes the lock and reads what was applied.
 async fn begin(
     transaction: &Transaction<'_>,
     files: &[(i32, &'static str, &str)],
 ) -> Result<BTreeMap<i32, Vec<u8>>, LedgerError> {
     transaction.batch_execute(LOCK).await?;
     // Asked first: "if not exists" would want rights that the gateway's role has no need of once all is applied.
-    if transaction
-        .query_typed_one(IS_BARE, &[])
-        .await?
-        .try_get(0)?
-    {
+    if is_bare(transaction).await? {
         transaction.batch_execute(FOUND).await?;
     }
+    applied(transaction, files).await
+}
+
+async fn is_bare(transaction: &Transaction<'_>) -> Result<bool, LedgerError> {
+    Ok(transaction
+        .query_typed_one(IS_BARE, &[])
+        .await?
+        .try_get(0)?)
+}
+
+/// What was applied, by number, with its checksum. Whatever does not fit is an error.
+async fn applied(
+    transaction: &Transaction<'_>,
+    files: &[(i32, &'static str, &str)],
+) -> Result<BTreeMap<i32, Vec<u8>>, LedgerError> {
     let mut done = BTreeMap::new();
     for row in transaction.query_typed(APPLIED, &[]).await? {
         let (version, name): (i32, String) = (row.try_get(0)?, row.try_get(1)?);

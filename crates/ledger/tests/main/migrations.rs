@@ -71,6 +71,67 @@ async fn a_newer_database_is_noticed() {
     );
 }
 
+#[tokio::test]
+async fn what_is_pending_is_named_and_nothing_is_changed_by_asking() {
+    let db = TestDb::empty().await;
+    let client = db.client().await;
+    let asked = migrate::pending(&db.config()).await.unwrap();
+    assert_eq!(asked.first(), Some(&"0001_add_money.sql"));
+    let schemas: i64 = client
+        .query_one(
+            "select count(*) from pg_namespace where nspname = 'turnpike'",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(schemas, 0);
+    assert_eq!(migrate::run(&db.config()).await.unwrap().applied, asked);
+    assert!(migrate::pending(&db.config()).await.unwrap().is_empty());
+
+    client
+        .batch_execute("delete from turnpike.migration where version > 9")
+        .await
+        .unwrap();
+    assert_eq!(
+        migrate::pending(&db.config()).await.unwrap(),
+        ["0010_add_notifications.sql", "0011_add_roles.sql"]
+    );
+    client
+        .batch_execute("update turnpike.migration set checksum = '\\x00' where version = 3")
+        .await
+        .unwrap();
+    let error = migrate::pending(&db.config()).await.unwrap_err();
+    assert!(
+        error.is_migration() && error.to_string().contains("was edited"),
+        "{error}"
+    );
+}
+
+/// A role of which only the login is granted, and the gateway's own.
+#[tokio::test]
+async fn a_role_with_few_rights_may_ask_what_is_pending() {
+    let (bare, migrated) = (TestDb::empty().await, TestDb::new().await);
+    let user = format!("asking_{}", uuid::Uuid::now_v7().simple());
+    let client = migrated.client().await;
+    client
+        .batch_execute(&format!("create role {user} login"))
+        .await
+        .unwrap();
+    let config = ledger::Config::from_url(&bare.url_as(&user)).unwrap();
+    assert!(migrate::pending(&config).await.unwrap().len() > 9);
+    client
+        .batch_execute(&format!("grant turnpike_gateway to {user}"))
+        .await
+        .unwrap();
+    let config = ledger::Config::from_url(&migrated.url_as(&user)).unwrap();
+    assert!(migrate::pending(&config).await.unwrap().is_empty());
+    client
+        .batch_execute(&format!("drop role {user}"))
+        .await
+        .unwrap();
+}
+
 /// The gateway's own role applies nothing, but may ask whether everything is applied.
 #[tokio::test]
 async fn a_role_without_rights_finds_a_migrated_database_in_order() {
