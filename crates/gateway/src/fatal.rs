@@ -30,7 +30,7 @@ pub(crate) enum Code {
     Io = 74,
     /// Not permitted.
     NoPermission = 77,
-    /// A setting is wrong.
+    /// A setting is wrong, or the database is not migrated.
     Config = 78,
 }
 
@@ -87,7 +87,7 @@ impl From<SettingsError> for Fatal {
 
 impl From<LedgerError> for Fatal {
     fn from(error: LedgerError) -> Self {
-        let code = if error.is_config() {
+        let code = if error.is_config() || error.is_migration() {
             Code::Config
         } else if error.is_login() {
             Code::NoPermission

@@ -202,15 +202,14 @@ pub(crate) async fn migrate(config: &Config, apply: bool) -> Result<(), Fatal> {
         return Ok(());
     }
     let pending = ledger::migrate::pending(config).await?;
-    let (Some(first), Some(last)) = (pending.first(), pending.last()) else {
+    let Some(files) = ledger::migrate::in_words(&pending) else {
         return Ok(());
     };
     Err(Fatal::new(
         Code::Config,
         format!(
-            "database {} lacks {} migrations ({first} to {last}): run `turnpike migrate` as the schema's owner, or set MIGRATE=true",
+            "database {} lacks {files}: run `turnpike migrate` as the database's owner, or set MIGRATE=true",
             config.database(),
-            pending.len(),
         ),
     ))
 }

@@ -337,6 +337,13 @@ type Case = (
 async fn what_goes_wrong_is_one_line_and_an_exit_code() {
     let bank = Bank::open().await;
     let database = ("DATABASE_URL", bank.db.url());
+    let empty = TestDb::empty().await;
+    let user = format!("powerless_{}", std::process::id());
+    bank.sql
+        .batch_execute(&format!("create role {user} login"))
+        .await
+        .unwrap();
+    let powerless = empty.url_as(&user);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let cases: Vec<Case> = vec![
@@ -362,7 +369,19 @@ async fn what_goes_wrong_is_one_line_and_an_exit_code() {
             vec![("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x".into())],
             &[],
             69,
-            "127.0.0.1:1",
+            "cannot connect to Postgres at 127.0.0.1:1 (database x): Connection refused (os error 111)",
+        ),
+        (
+            vec![("DATABASE_URL", empty.url())],
+            &["account", "list"],
+            78,
+            "was never migrated: run `turnpike migrate` first",
+        ),
+        (
+            vec![("DATABASE_URL", powerless)],
+            &[],
+            78,
+            "run `turnpike migrate` as the database's owner",
         ),
         (vec![database.clone(), ("PORT", port)], &[], 71, "PORT"),
         (
@@ -405,4 +424,8 @@ async fn what_goes_wrong_is_one_line_and_an_exit_code() {
         assert!(last.contains(word), "{word} is not in {stderr:?}");
         assert!(!stderr.contains("panicked"), "{stderr}");
     }
+    bank.sql
+        .batch_execute(&format!("drop role {user}"))
+        .await
+        .unwrap();
 }

@@ -13,6 +13,7 @@ use crate::{
     Catalog, Config, LedgerError,
     catalog::load,
     connect::{Params, Session},
+    migrate,
 };
 
 pub use self::{
@@ -29,13 +30,15 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Connects. The database must be migrated.
+    /// Connects.
     ///
     /// # Errors
-    /// When Postgres cannot be reached.
+    /// When Postgres cannot be reached; [`LedgerError::is_migration`] when the database does not have every migration.
     pub async fn connect(config: &Config) -> Result<Self, LedgerError> {
+        let mut session = config.connector()?.open().await?;
+        migrate::require(&mut session.client, config).await?;
         Ok(Self {
-            session: config.connector()?.open().await?,
+            session,
             patience: config.statement_timeout,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 
 use crate::{
     LedgerError,
@@ -140,13 +140,13 @@ impl Config {
     }
 
     pub(crate) fn connector(&self) -> Result<Connector, LedgerError> {
-        Connector::new(self.postgres.clone(), &self.tls, self.statement_timeout)
+        Connector::new(&self.postgres, &self.tls, self.statement_timeout)
     }
 
     /// To Postgres itself, past any transaction pooler.
     pub(crate) fn direct_connector(&self) -> Result<Connector, LedgerError> {
         match &self.direct {
-            Some((postgres, tls)) => Connector::new(postgres.clone(), tls, self.statement_timeout),
+            Some((postgres, tls)) => Connector::new(postgres, tls, self.statement_timeout),
             None => self.connector(),
         }
     }
@@ -207,12 +207,34 @@ impl Config {
     /// The database's name, for messages.
     #[must_use]
     pub fn database(&self) -> &str {
-        self.postgres
-            .get_dbname()
-            .or_else(|| self.postgres.get_user())
-            .unwrap_or("postgres")
+        database(&self.postgres)
     }
 }
+
+fn database(postgres: &tokio_postgres::Config) -> &str {
+    postgres
+        .get_dbname()
+        .or_else(|| postgres.get_user())
+        .unwrap_or("postgres")
+}
+
+/// Where this leads, for messages: `db.example:5432 (database turnpike)`. Neither user nor password.
+pub(crate) fn place(postgres: &tokio_postgres::Config) -> String {
+    let ports = postgres.get_ports();
+    let hosts = postgres.get_hosts().iter().enumerate().map(|(at, host)| {
+        // libpq's rule: a port for each host, or one for all.
+        let port = ports.get(at).or(ports.first()).unwrap_or(&PORT);
+        match host {
+            Host::Unix(dir) => dir.display().to_string(),
+            Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
+            Host::Tcp(name) => format!("{name}:{port}"),
+        }
+    });
+    let hosts: Vec<_> = hosts.collect();
+    format!("{} (database {})", hosts.join(", "), database(postgres))
+}
+
+const PORT: u16 = 5432;
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -256,6 +278,20 @@ mod tests {
         assert_eq!(hosts("/run/postgresql"), r#"[Unix("/run/postgresql")] []"#);
         assert!(hosts("db:port").contains("no database address"));
         assert!(hosts("").contains("no database address"));
+    }
+
+    #[test]
+    fn a_place_is_told_without_user_and_password() -> Result<(), LedgerError> {
+        for (url, told) in [
+            ("postgres://u:secret@h/n", "h:5432 (database n)"),
+            ("postgres://u:secret@[::1]:1/n", "[::1]:1 (database n)"),
+            ("postgres://u@a,b:2/n", "a:5432, b:2 (database n)"),
+            ("postgres://u@%2Frun%2Fpg/n", "/run/pg (database n)"),
+            ("host=h user=u", "h:5432 (database u)"),
+        ] {
+            assert_eq!(place(&Config::from_url(url)?.postgres), told, "{url}");
+        }
+        Ok(())
     }
 
     #[test]

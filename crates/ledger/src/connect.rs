@@ -1,9 +1,9 @@
-//! Single connections to Postgres: for the writers, for `LISTEN`, for migrations.
+//! Connections to Postgres: single ones for the writers, for `LISTEN`, for migrations; a pool for look-ups.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{
@@ -13,7 +13,7 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{LedgerError, tls::TlsMode};
+use crate::{LedgerError, config, tls::TlsMode};
 
 type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
@@ -26,27 +26,30 @@ pub(crate) struct Connector {
     postgres: tokio_postgres::Config,
     tls: MakeRustlsConnect,
     patience: Duration,
+    /// For messages.
+    place: Arc<str>,
 }
 
 impl Connector {
     pub(crate) fn new(
-        postgres: tokio_postgres::Config,
+        postgres: &tokio_postgres::Config,
         tls: &TlsMode,
         patience: Duration,
     ) -> Result<Self, LedgerError> {
         Ok(Self {
-            postgres,
+            postgres: postgres.clone(),
             tls: tls.connector()?,
             patience,
+            place: config::place(postgres).into(),
         })
     }
 
-    pub(crate) fn pool(&self, size: usize) -> Result<Pool, LedgerError> {
+    pub(crate) fn pool(&self, size: usize) -> Result<Connections, LedgerError> {
         // Fast: a dead connection is noticed by its driver, and asking first would cost a round trip each time.
         let manager = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        Pool::builder(Manager::from_config(
+        let pool = Pool::builder(Manager::from_config(
             self.postgres.clone(),
             self.tls.clone(),
             manager,
@@ -59,14 +62,21 @@ impl Connector {
             recycle: Some(self.patience),
         })
         .build()
-        .map_err(|error| LedgerError::config("the connection pool cannot be built").because(error))
+        .map_err(|error| {
+            LedgerError::config("the connection pool cannot be built").because(error)
+        })?;
+        Ok(Connections {
+            pool,
+            patience: self.patience,
+            place: Arc::clone(&self.place),
+        })
     }
 
     /// The two halves: whoever takes the connection must poll it.
     pub(crate) async fn halves(&self) -> Result<(Client, Connection<Socket, Stream>), LedgerError> {
         match timeout(self.patience, self.postgres.connect(self.tls.clone())).await {
-            Ok(halves) => Ok(halves?),
-            Err(_) => Err(LedgerError::unavailable("Postgres did not answer in time")),
+            Ok(halves) => halves.map_err(|error| LedgerError::unconnected(&self.place, error)),
+            Err(_) => Err(LedgerError::unanswered(&self.place, self.patience)),
         }
     }
 
@@ -86,29 +96,40 @@ impl Connector {
     }
 }
 
-/// Runs a statement on a connection of the pool. One whose answer did not come in time does not go back.
-pub(crate) async fn query_pooled(
-    pool: &Pool,
+/// A pool of connections.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    pool: Pool,
     patience: Duration,
-    statement: &str,
-    params: Params<'_>,
-) -> Result<Vec<Row>, LedgerError> {
-    let client = pool.get().await.map_err(unpooled)?;
-    let answer = timeout(patience, client.query_typed(statement, params)).await;
-    match answer {
-        Ok(rows) => Ok(rows?),
-        Err(_) => {
-            drop(deadpool_postgres::Client::take(client));
-            Err(LedgerError::unavailable("Postgres did not answer in time"))
-        }
-    }
+    place: Arc<str>,
 }
 
-pub(crate) fn unpooled(error: PoolError) -> LedgerError {
-    match error {
-        PoolError::Backend(error) => error.into(),
-        PoolError::Closed => LedgerError::closed(),
-        error => LedgerError::unavailable("no connection to Postgres is free").because(error),
+impl Connections {
+    pub(crate) async fn get(&self) -> Result<deadpool_postgres::Client, LedgerError> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => LedgerError::unconnected(&self.place, error),
+            PoolError::Timeout(TimeoutType::Create) => {
+                LedgerError::unanswered(&self.place, self.patience)
+            }
+            PoolError::Closed => LedgerError::closed(),
+            error => LedgerError::unavailable("no connection to Postgres is free").because(error),
+        })
+    }
+
+    /// Runs a statement. A connection on which its answer did not come in time does not go back.
+    pub(crate) async fn query(
+        &self,
+        statement: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, LedgerError> {
+        let client = self.get().await?;
+        match timeout(self.patience, client.query_typed(statement, params)).await {
+            Ok(rows) => Ok(rows?),
+            Err(_) => {
+                drop(deadpool_postgres::Client::take(client));
+                Err(LedgerError::unavailable("Postgres did not answer in time"))
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with the ledger, by what can be done about it.
 
-use std::{error, fmt, io, sync::Arc};
+use std::{error, fmt, io, sync::Arc, time::Duration};
 
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -17,6 +17,8 @@ pub struct LedgerError {
 enum Kind {
     /// No connection, no answer in time, or Postgres says "not now".
     Unavailable(&'static str),
+    /// No connection: where to, and why not.
+    Unreachable(Box<str>),
     /// Somebody keeps a row locked that the statement needs. Nothing was done.
     Locked,
     /// The ledger was shut down.
@@ -48,7 +50,7 @@ impl LedgerError {
     pub const fn is_unavailable(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Unavailable(_) | Kind::Locked | Kind::Closed
+            Kind::Unavailable(_) | Kind::Unreachable(_) | Kind::Locked | Kind::Closed
         )
     }
 
@@ -64,7 +66,7 @@ impl LedgerError {
         matches!(self.kind, Kind::Refused(_))
     }
 
-    /// The database is newer than the program, or a migration was edited or cannot be applied.
+    /// The database was never migrated or is newer than the program, or a migration was edited or cannot be applied.
     #[must_use]
     pub const fn is_migration(&self) -> bool {
         matches!(self.kind, Kind::Migration(_))
@@ -124,6 +126,43 @@ impl LedgerError {
         matches!(self.kind, Kind::Locked)
     }
 
+    /// A connection that could not be had: says where to, and in Postgres' or the system's words why not. Whether it was
+    /// refused ([`LedgerError::is_login`]) or may succeed later stays told apart.
+    pub(crate) fn unconnected(place: &str, error: tokio_postgres::Error) -> Self {
+        let mut this = Self::from(error);
+        let why = match &this.kind {
+            Kind::Refused(refusal) => refusal.message.clone(),
+            _ => this.innermost(),
+        };
+        let line = format!("cannot connect to Postgres at {place}: {why}");
+        match &mut this.kind {
+            Kind::Refused(refusal) => refusal.message = line,
+            kind => *kind = Kind::Unreachable(line.into()),
+        }
+        // All is said; the cause would only say it again.
+        this.cause = None;
+        this
+    }
+
+    /// As [`LedgerError::unconnected`], where nobody answered.
+    pub(crate) fn unanswered(place: &str, patience: Duration) -> Self {
+        let seconds = patience.as_secs();
+        let line = format!("cannot connect to Postgres at {place}: no answer in {seconds} s");
+        Self {
+            kind: Kind::Unreachable(line.into()),
+            cause: None,
+        }
+    }
+
+    /// What the last of its causes says: those before only tell on what way it came.
+    fn innermost(&self) -> String {
+        let mut error: &dyn error::Error = self;
+        while let Some(cause) = error.source() {
+            error = cause;
+        }
+        error.to_string()
+    }
+
     pub(crate) const fn unavailable(what: &'static str) -> Self {
         Self {
             kind: Kind::Unavailable(what),
@@ -176,6 +215,7 @@ impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Unavailable(what) => f.write_str(what),
+            Kind::Unreachable(line) => f.write_str(line),
             Kind::Locked => f.write_str("a transaction elsewhere keeps the account locked"),
             Kind::Closed => f.write_str("the ledger has been shut down"),
             Kind::Config(what) | Kind::Migration(what) | Kind::Cluster(what) => f.write_str(what),
@@ -207,6 +247,11 @@ impl From<tokio_postgres::Error> for LedgerError {
             Some(refused) if is_passing(refused) => {
                 Kind::Unavailable("Postgres is not taking this now")
             }
+            // All statements are the program's own: what one of them does not find, a migration brings.
+            Some(refused) if is_unmigrated(refused) => Kind::Migration(format!(
+                "the database lacks what this program needs ({}): run `turnpike migrate`",
+                refused.message()
+            )),
             Some(refused) => Kind::Refused(Box::new(Refusal {
                 sqlstate: refused.code().clone(),
                 message: refused.message().to_owned(),
@@ -220,8 +265,9 @@ impl From<tokio_postgres::Error> for LedgerError {
             }
             None => Kind::Unavailable("the connection to Postgres failed"),
         };
-        // A refusal carries all that Postgres said; as its own cause it would only be said twice.
-        let cause = (!matches!(kind, Kind::Refused(_))).then(|| Arc::new(error) as Cause);
+        // These carry all that Postgres said; as its own cause it would only be said twice.
+        let said = matches!(kind, Kind::Refused(_) | Kind::Migration(_));
+        let cause = (!said).then(|| Arc::new(error) as Cause);
         Self { kind, cause }
     }
 }
@@ -243,4 +289,15 @@ fn is_passing(error: &DbError) -> bool {
         .iter()
         .any(|class| code.starts_with(class))
         || *error.code() == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+/// No such schema, table, column or function.
+fn is_unmigrated(error: &DbError) -> bool {
+    [
+        SqlState::INVALID_SCHEMA_NAME,
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::UNDEFINED_FUNCTION,
+    ]
+    .contains(error.code())
 }

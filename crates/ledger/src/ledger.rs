@@ -7,7 +7,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use deadpool_postgres::Pool;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::timeout,
@@ -18,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     AccessToken, Catalog, Config, Hold, HoldRequest, InstanceId, LedgerError, TakeError,
     catalog::load,
-    connect::{Params, query_pooled, unpooled},
+    connect::{Connections, Params},
     gauges::Gauges,
     link::Link,
     listen,
@@ -45,7 +44,7 @@ pub(crate) struct Shared {
     /// Asks for a load of the catalog.
     pub(crate) reload: Notify,
     catalog: ArcSwap<Catalog>,
-    pool: Pool,
+    pool: Connections,
     statement_timeout: Duration,
 }
 
@@ -84,7 +83,7 @@ impl Ledger {
         let settle_session = connector.open().await?;
         let take_session = connector.open().await?;
         let pool = connector.pool(config.pool_size)?;
-        let client = pool.get().await.map_err(unpooled)?;
+        let client = pool.get().await?;
         let catalog = load::load(&client, config.statement_timeout, 1).await?;
         let instance = register(&client, &config).await?;
         client.query_typed(PARTITIONS, &[]).await?;
@@ -245,7 +244,7 @@ impl fmt::Debug for Ledger {
 
 impl Shared {
     pub(crate) async fn load_catalog(&self) -> Result<(), LedgerError> {
-        let client = self.pool.get().await.map_err(unpooled)?;
+        let client = self.pool.get().await?;
         let generation = self.catalog.load().generation().saturating_add(1);
         match load::load(&client, self.statement_timeout, generation).await {
             Ok(catalog) => {
@@ -265,9 +264,7 @@ impl Shared {
         statement: &str,
         params: Params<'_>,
     ) -> Result<(), LedgerError> {
-        query_pooled(&self.pool, self.statement_timeout, statement, params)
-            .await
-            .map(drop)
+        self.pool.query(statement, params).await.map(drop)
     }
 }
 

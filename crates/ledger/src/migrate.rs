@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 use tokio_postgres::{Client, Transaction, types::Type};
 
 use crate::{Config, LedgerError};
@@ -37,8 +38,35 @@ pub async fn pending(config: &Config) -> Result<Vec<&'static str>, LedgerError> 
     still_pending(&mut session.client).await
 }
 
+/// Pending files in a few words, however many there are; `None` when there is none.
+#[must_use]
+pub fn in_words(pending: &[&str]) -> Option<String> {
+    match pending {
+        [] => None,
+        [one] => Some(format!("migration {one}")),
+        [first, .., last] => Some(format!("migrations {first} to {last}")),
+    }
+}
+
+/// Refuses a database that does not have every migration.
+pub(crate) async fn require(client: &mut Client, config: &Config) -> Result<(), LedgerError> {
+    let pending = timeout(config.statement_timeout, still_pending(client))
+        .await
+        .unwrap_or_else(|_| Err(LedgerError::unavailable("Postgres did not answer in time")))?;
+    let database = config.database();
+    Err(LedgerError::migration(match in_words(&pending) {
+        None => return Ok(()),
+        Some(_) if pending.len() == FILES.len() => {
+            format!("database {database} was never migrated: run `turnpike migrate` first")
+        }
+        Some(files) => {
+            format!("database {database} lacks {files}: run `turnpike migrate` first")
+        }
+    }))
+}
+
 /// [`pending`], on a connection that is open already.
-pub(crate) async fn still_pending(client: &mut Client) -> Result<Vec<&'static str>, LedgerError> {
+async fn still_pending(client: &mut Client) -> Result<Vec<&'static str>, LedgerError> {
     let transaction = client.build_transaction().read_only(true).start().await?;
     let done = if is_bare(&transaction).await? {
         BTreeMap::new()
@@ -121,7 +149,15 @@ async fn begin(
     transaction.batch_execute(LOCK).await?;
     // Asked first: "if not exists" would want rights that the gateway's role has no need of once all is applied.
     if is_bare(transaction).await? {
-        transaction.batch_execute(FOUND).await?;
+        transaction.batch_execute(FOUND).await.map_err(|error| {
+            let error = LedgerError::from(error);
+            if error.sqlstate() == Some("42501") {
+                LedgerError::migration("the database was never migrated, and this user may not do it: run `turnpike migrate` as the database's owner")
+                    .because(error)
+            } else {
+                error
+            }
+        })?;
     }
     applied(transaction, files).await
 }

@@ -9,12 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::Pool;
 use moka::{Expiry, future::Cache};
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
-    AccessToken, AccountId, Config, LedgerError, SecretSource, TokenId, connect::query_pooled,
+    AccessToken, AccountId, Config, LedgerError, SecretSource, TokenId, connect::Connections,
 };
 
 type Digest = [u8; 32];
@@ -25,8 +24,7 @@ type Digest = [u8; 32];
 /// *began*, and counts only if nothing was said about it since: so a lookup that was under way while its token was
 /// revoked cannot bring the old state back, whenever it is stored.
 pub(crate) struct Tokens {
-    pool: Pool,
-    statement_timeout: Duration,
+    pool: Connections,
     cache: Cache<Digest, Entry>,
     epoch: AtomicU64,
     heard: RwLock<Heard>,
@@ -64,14 +62,13 @@ impl Expiry<Digest, Entry> for Lifetimes {
 }
 
 impl Tokens {
-    pub(crate) fn new(pool: Pool, config: &Config) -> Self {
+    pub(crate) fn new(pool: Connections, config: &Config) -> Self {
         let lifetimes = Lifetimes {
             known: config.token_ttl,
             unknown: config.unknown_token_ttl,
         };
         Self {
             pool,
-            statement_timeout: config.statement_timeout,
             cache: Cache::builder()
                 .max_capacity(ENTRIES_MAX)
                 .expire_after(lifetimes)
@@ -162,13 +159,10 @@ impl Tokens {
     async fn look_up(&self, digest: Digest) -> Result<Entry, LedgerError> {
         let began = self.epoch.load(SeqCst);
         let looked_up = Instant::now();
-        let rows = query_pooled(
-            &self.pool,
-            self.statement_timeout,
-            LOOK_UP,
-            &[(&digest.as_slice(), Type::BYTEA)],
-        )
-        .await?;
+        let rows = self
+            .pool
+            .query(LOOK_UP, &[(&digest.as_slice(), Type::BYTEA)])
+            .await?;
         let token = rows.first().map(read).transpose()?.map(Arc::new);
         Ok(Entry {
             began,

@@ -283,6 +283,11 @@ async fn a_wrong_address_password_or_database_is_told_apart() {
     let nowhere = ledger::Config::from_url("postgres://u@127.0.0.1:1/x").unwrap();
     let error = Admin::connect(&nowhere).await.unwrap_err();
     assert!(error.is_unavailable() && !error.is_login(), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        "cannot connect to Postgres at 127.0.0.1:1 (database x): Connection refused (os error 111)"
+    );
+    assert!(std::error::Error::source(&error).is_none(), "all is said");
     let books = Books::with(0).await;
     let url = books.db.url();
     let other = format!("{}/no_such_database", &url[..url.rfind('/').unwrap()]);
@@ -290,12 +295,37 @@ async fn a_wrong_address_password_or_database_is_told_apart() {
         .await
         .unwrap_err();
     assert!(error.is_login() && !error.is_unavailable(), "{error:?}");
+    let line = error.to_string();
+    assert!(
+        line.starts_with("cannot connect to Postgres at /")
+            && line.ends_with(
+                "(database no_such_database): database \"no_such_database\" does not exist"
+            ),
+        "{line}"
+    );
     // And one that was never migrated.
     let empty = testkit::postgres::TestDb::empty().await;
     let error = ledger::Ledger::connect(empty.config()).await.unwrap_err();
     assert!(
-        error.is_refused() && error.sqlstate() == Some("42P01")
-            || error.sqlstate() == Some("3F000"),
+        error.is_migration() && error.to_string().ends_with("run `turnpike migrate`"),
         "{error:?}"
+    );
+    let error = Admin::connect(&empty.config()).await.unwrap_err();
+    let line = error.to_string();
+    assert!(
+        error.is_migration() && line.ends_with("was never migrated: run `turnpike migrate` first"),
+        "{line}"
+    );
+    // And one that was migrated by an older program.
+    books
+        .client
+        .batch_execute("delete from turnpike.migration where version = 11")
+        .await
+        .unwrap();
+    let error = Admin::connect(&books.db.config()).await.unwrap_err();
+    let line = error.to_string();
+    assert!(
+        error.is_migration() && line.contains("lacks migration 0011_add_roles.sql: run"),
+        "{line}"
     );
 }
