@@ -85,8 +85,8 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         None
     };
     let config = database
-        .config
-        .clone()
+        .serving()
+        .await?
         .with_pool_size(settings.database.database_pool_size.get())
         .with_exchanges_max(settings.exchange.open_exchanges_max.get());
     let ledger = Ledger::connect(config).await?;

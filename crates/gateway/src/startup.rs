@@ -26,6 +26,7 @@ pub(crate) const FIRST_CREDIT: Amount = Amount::from_nano(25_000_000_000);
 
 /// A database that answers, and the private Postgres if it is that.
 pub(crate) struct Database {
+    /// For migrations, the first start and commands: in the private Postgres its owner's.
     pub(crate) config: Config,
     cluster: Option<Cluster>,
 }
@@ -103,6 +104,17 @@ impl Database {
     /// Whether it is the private Postgres.
     pub(crate) const fn is_private(&self) -> bool {
         self.cluster.is_some()
+    }
+
+    /// For serving, once it is migrated: in the private Postgres with the few rights that serving needs.
+    ///
+    /// # Errors
+    /// When the private Postgres does not answer.
+    pub(crate) async fn serving(&self) -> Result<Config, Fatal> {
+        Ok(match &self.cluster {
+            Some(cluster) => cluster.gateway_config(DATABASE).await?,
+            None => self.config.clone(),
+        })
     }
 
     /// A URL for psql, if it is the private Postgres.

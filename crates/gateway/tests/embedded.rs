@@ -71,6 +71,19 @@ async fn the_printed_curl_line_is_answered_and_charged() {
         String::from_utf8_lossy(&charged.stderr)
     );
 
+    let users = Command::new("sh")
+        .args([
+            "-c",
+            &format!("{psql} -Atc \"select distinct usename from pg_stat_activity where application_name = 'turnpike'\""),
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(users.stdout).unwrap(),
+        "turnpike\n",
+        "whoever serves is not the database's owner"
+    );
+
     turnpike.signal("TERM");
     assert!(turnpike.ended().await.success());
     assert!(

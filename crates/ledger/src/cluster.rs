@@ -1,7 +1,7 @@
 //! A private Postgres, run as a child process: the embedded default, and the tests' database.
 //!
-//! It listens on a Unix socket only, in a directory closed to other users: no port to clash, no password to keep. As
-//! Postgres refuses to run as root, a gateway started by root runs it as user `postgres` or `nobody`. It dies with the
+//! It listens on a Unix socket only, in a directory closed to other users: no port to clash, no password to keep. Its
+//! owner migrates and runs commands; who serves has a user of his own with the gateway's few rights. As Postgres refuses to run as root, a gateway started by root runs it as user `postgres` or `nobody`. It dies with the
 //! process that started it, and a second process on the same directory joins it.
 
 mod binaries;
@@ -131,12 +131,27 @@ impl Cluster {
         })
     }
 
-    /// How to connect to a database of it; `postgres` always exists, others by [`Cluster::create_database`].
+    /// How to connect to a database of it as its owner; `postgres` always exists, others by [`Cluster::create_database`].
     #[must_use]
     pub fn config(&self, database: &str) -> Config {
+        self.config_as(SUPERUSER, database)
+    }
+
+    /// How to connect to a migrated database of it for serving: as a user who is a member of `turnpike_gateway` and
+    /// nothing else. Makes that user unless it is there.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or the database was not migrated.
+    pub async fn gateway_config(&self, database: &str) -> Result<Config, LedgerError> {
+        let session = self.config(database).connector()?.open().await?;
+        session.client.batch_execute(MAKE_GATEWAY).await?;
+        Ok(self.config_as(GATEWAY, database))
+    }
+
+    fn config_as(&self, user: &str, database: &str) -> Config {
         let mut postgres = tokio_postgres::Config::new();
         postgres
-            .user(SUPERUSER)
+            .user(user)
             .dbname(database)
             .host_path(self.place.socket());
         Config::new(postgres, TlsMode::default())
@@ -349,6 +364,28 @@ fn pause() {
 }
 
 const SUPERUSER: &str = "postgres";
+const GATEWAY: &str = "turnpike";
+
+// Several processes may do it at once, in several databases: roles belong to the whole cluster, locks to a database.
+const MAKE_GATEWAY: &str = "
+    do $$
+    begin
+      perform pg_advisory_xact_lock(hashtextextended('turnpike.make_gateway', 0));
+      if not exists (select from pg_roles where rolname = 'turnpike') then
+        begin
+          create role turnpike login;
+        exception
+          when duplicate_object or unique_violation then null;
+        end;
+      end if;
+      if not pg_has_role('turnpike', 'turnpike_gateway', 'member') then
+        begin
+          grant turnpike_gateway to turnpike;
+        exception
+          when unique_violation then null;
+        end;
+      end if;
+    end $$";
 
 /// Statements are not logged: they may hold secrets.
 const SETTINGS: &[&str] = &[

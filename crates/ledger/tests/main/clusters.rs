@@ -12,11 +12,14 @@ use std::{
 };
 
 use ledger::{
+    AccountId, HoldRequest, Ledger, TokenId,
     admin::Admin,
     cluster::{Cluster, Options},
     migrate,
 };
 use tempfile::TempDir;
+
+use crate::support::{charge, digest, take};
 
 /// A directory other users may pass through.
 fn dir() -> TempDir {
@@ -68,6 +71,138 @@ async fn a_cluster_is_made_joined_stopped_and_started_again() {
     // Dropped without stop: stopped all the same.
     drop(cluster);
     assert!(!options.dir.join("postgres/postmaster.pid").exists());
+}
+
+/// Who serves has the gateway's rights and no more, and they are enough for all of its work.
+#[tokio::test(flavor = "multi_thread")]
+async fn serving_needs_no_more_than_the_gateway_s_rights() {
+    let dir = dir();
+    let cluster = Cluster::start(&options(dir.path())).unwrap();
+    cluster.create_database("turnpike").await.unwrap();
+    assert!(
+        cluster.gateway_config("turnpike").await.is_err(),
+        "there is no role to be a member of before the migrations"
+    );
+    let owner = cluster.config("turnpike");
+    migrate::run(&owner).await.unwrap();
+    let at_once = (0..4).map(|_| cluster.gateway_config("turnpike"));
+    for config in futures_util::future::join_all(at_once).await {
+        config.unwrap();
+    }
+    let serving = cluster.gateway_config("turnpike").await.unwrap();
+    assert!(migrate::pending(&serving).await.unwrap().is_empty());
+
+    let sql = async |url: &str| {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let url = cluster.url("turnpike");
+    let as_owner = sql(&url).await;
+    as_owner
+        .batch_execute(
+            "select turnpike.create_account('alice'), turnpike.top_up('alice', 1);
+             do $$ declare last text := (select max(relname) from pg_class where relname ~ '^charge_[0-9]{4}_[0-9]{2}$');
+             begin execute format('drop table turnpike.%I', last); end $$;",
+        )
+        .await
+        .unwrap();
+    let months = "select count(*) from pg_class where relname ~ '^charge_[0-9]{4}_[0-9]{2}$'";
+    let count = async |statement: &str| {
+        let row = as_owner.query_one(statement, &[]).await.unwrap();
+        row.get::<_, i64>(0)
+    };
+    assert_eq!(count(months).await, 2);
+
+    // Partitions, tokens, prices, holds, settlements, notices.
+    let ledger = Ledger::connect(serving).await.unwrap();
+    assert_eq!(count(months).await, 3);
+    let row = as_owner
+        .query_one(
+            "select token, token_id, (select id from turnpike.account) from turnpike.issue_token('alice')",
+            &[],
+        )
+        .await
+        .unwrap();
+    let (secret, token, account) = (
+        row.get::<_, String>(0),
+        TokenId(row.get(1)),
+        AccountId(row.get(2)),
+    );
+    let price = count("select turnpike.set_price('gpt-4o', input => 1)").await;
+    while ledger.catalog().prices().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while !ledger.stats().listening {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let want = || HoldRequest {
+        exchange: uuid::Uuid::now_v7(),
+        token,
+        account,
+        amount: tariff::Amount::from_nano(100),
+        model: "gpt-4o".into(),
+    };
+    let found = ledger.access_token(digest(&secret)).await.unwrap().unwrap();
+    assert_eq!(found.id, token);
+    let hold = take(&ledger, want()).await;
+    hold.settle(charge(tariff::PriceId(price), 60))
+        .await
+        .unwrap();
+    take(&ledger, want()).await.release().await.unwrap();
+    as_owner
+        .execute("select turnpike.revoke_token($1)", &[&secret])
+        .await
+        .unwrap();
+    while !ledger
+        .access_token(digest(&secret))
+        .await
+        .unwrap()
+        .unwrap()
+        .revoked
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(
+        count("select count(*) from pg_stat_activity where application_name = 'turnpike' and usename <> 'turnpike' and state is not null").await,
+        0
+    );
+    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
+    assert_eq!(
+        count("select count(*) from turnpike.instance where stopped_at is not null").await,
+        1
+    );
+    assert_eq!(count("select count(*) from turnpike.audit").await, 0);
+
+    let as_gateway = sql(&url.replace("postgres@", "turnpike@")).await;
+    for statement in [
+        "select * from turnpike.credit",
+        "update turnpike.charge set amount = 0",
+        "delete from turnpike.charge",
+        "update turnpike.access_token set budget = null",
+        "update turnpike.price set valid_to = now()",
+        "insert into turnpike.upstream (name, base_url) values ('x', 'http://x')",
+        "select turnpike.top_up('alice', 1)",
+        "drop table turnpike.hold",
+        "create table turnpike.x ()",
+        "create role x",
+        "set role postgres",
+        "copy turnpike.price to program 'cat'",
+    ] {
+        let error = as_gateway
+            .batch_execute(statement)
+            .await
+            .expect_err(statement);
+        assert_eq!(
+            error.code().map(|code| code.code()),
+            Some("42501"),
+            "{statement}: {error}"
+        );
+    }
+    drop((as_gateway, as_owner, ledger));
+    cluster.stop().unwrap();
 }
 
 #[test]
