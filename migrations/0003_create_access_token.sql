@@ -47,13 +47,13 @@ comment on column turnpike.access_token.revoked_at is 'Not valid since this inst
 comment on column turnpike.access_token.rotated_at is 'When it last got a new secret.';
 comment on column turnpike.access_token.requests_per_minute is 'Requests in any minute. Null: no limit.';
 comment on column turnpike.access_token.concurrent_exchanges is 'Exchanges open at once. Null: no limit.';
-comment on column turnpike.access_token.sha256 is 'SHA-256 of the secret as UTF-8.';
+comment on column turnpike.access_token.sha256 is 'SHA-256 of the secret as UTF-8. Readable by the gateway alone.';
 comment on column turnpike.access_token.prefix is 'The beginning of the secret, to tell tokens apart.';
 comment on column turnpike.access_token.label is 'What its owner calls it.';
 comment on column turnpike.access_token.models is 'Model patterns (gpt-4o, gpt-4o*). Null: all.';
 comment on column turnpike.access_token.endpoints is 'Endpoints by short name (chat/completions). Null: all.';
 comment on column turnpike.access_token.addresses is 'Networks it may be used from. Null: all.';
-comment on column turnpike.access_token.upstream_key is 'Sent upstream instead of the upstream''s own key: the key itself, env:NAME or file:PATH.';
+comment on column turnpike.access_token.upstream_key is 'Sent upstream instead of the upstream''s own key: the key itself, env:NAME or file:PATH. Readable by the gateway alone.';
 
 create table turnpike.access_token_counter (
   token_id bigint not null,

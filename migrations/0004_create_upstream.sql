@@ -42,7 +42,7 @@ comment on table turnpike.upstream_key is 'The keys of an upstream; each request
 comment on column turnpike.upstream_key.id is 'The key; not its secret.';
 comment on column turnpike.upstream_key.upstream_id is 'Whose.';
 comment on column turnpike.upstream_key.weight is 'Its share of the requests among the upstream''s keys.';
-comment on column turnpike.upstream_key.secret is 'env:NAME, file:PATH (both read by the gateway), or the key itself.';
+comment on column turnpike.upstream_key.secret is 'env:NAME, file:PATH (both read by the gateway), or the key itself. Readable by the gateway alone.';
 
 create table turnpike.route (
   id          bigint generated always as identity,

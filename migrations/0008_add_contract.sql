@@ -125,8 +125,9 @@ end $$;
 comment on function turnpike.issue_token(text, numeric, timestamptz, text[], integer, integer, text[], cidr[], text, text) is
   'Makes an access token for an account that exists. The token is shown this once; only its digest is kept. What is left out sets no limit.';
 
+-- Runs as its owner: operators name tokens but read no digests.
 create function turnpike.find_token(token text) returns bigint
-language plpgsql stable as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
   -- What people copy from a list may end in an ellipsis.
   beginning constant text := regexp_replace(btrim(find_token.token), '(…|\.\.\.|\*)$', '');
@@ -302,6 +303,18 @@ end $$;
 comment on function turnpike.set_price(text, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, text, bigint, boolean, bigint, bigint, text, timestamptz, text) is
   'A new version of a model''s price, USD per 1,000,000 tokens, from now or from valid_from; the version in force is closed. context_window and output_max are facts about the model: left out, they stay as in the version in force of the same model, tier and min_context. Returns its id; setting what stands already changes nothing and returns that version''s. A scheduled version stays.';
 
+-- Runs as its owner: operators set keys but read none.
+create function turnpike.replace_upstream_keys(upstream_id bigint, key text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from turnpike.upstream_key as k where k.upstream_id = replace_upstream_keys.upstream_id and k.secret <> replace_upstream_keys.key;
+  insert into turnpike.upstream_key (upstream_id, secret) values (replace_upstream_keys.upstream_id, replace_upstream_keys.key)
+  on conflict on constraint upstream_key_secret_unique do nothing;
+end $$;
+
+comment on function turnpike.replace_upstream_keys(bigint, text) is
+  'Makes this (env:NAME, file:PATH or the key itself) the only key of an upstream. If it is one already, its row stays.';
+
 create function turnpike.set_upstream(
   name text,
   base_url text,
@@ -333,9 +346,7 @@ begin
     set base_url = excluded.base_url, proxy = excluded.proxy, priority = excluded.priority, enabled = excluded.enabled, dialect = excluded.dialect
   returning u.id into target;
   if set_upstream.key is not null then
-    delete from turnpike.upstream_key as k where k.upstream_id = target and k.secret <> set_upstream.key;
-    insert into turnpike.upstream_key (upstream_id, secret) values (target, set_upstream.key)
-    on conflict on constraint upstream_key_secret_unique do nothing;
+    perform turnpike.replace_upstream_keys(target, set_upstream.key);
   end if;
   return target;
 end $$;

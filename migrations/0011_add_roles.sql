@@ -1,7 +1,8 @@
 -- Two roles with what each needs and no more: turnpike_gateway for the program, turnpike_admin for people. Grant them to login
 -- roles: grant turnpike_admin to alice. Roles belong to the whole cluster, so they may exist already; and who migrates may not be
 -- allowed to make them: then everything else goes on, and turnpike.grant_roles() can be called again once they are made.
--- Safe: takes nothing from the owner; nobody else could use the schema before.
+-- Upstream keys, of upstreams and of tokens, are readable by the gateway alone, and so are tokens' digests: people set them, and
+-- whoever may point an upstream elsewhere could still have a key sent there. Safe: takes nothing from the owner; nobody else could use the schema before.
 
 revoke all on all functions in schema turnpike from public;
 
@@ -37,7 +38,15 @@ begin
 
   if exists (select from pg_roles where rolname = 'turnpike_admin') then
     grant usage on schema turnpike to turnpike_admin;
-    grant select on all tables in schema turnpike to turnpike_admin;
+    grant select on turnpike.migration, turnpike.account, turnpike.credit, turnpike.access_token_counter, turnpike.upstream,
+      turnpike.route, turnpike.price, turnpike.instance, turnpike.hold, turnpike.charge,
+      turnpike.balances, turnpike.usage_daily, turnpike.usage_by_model, turnpike.open_holds, turnpike.estimates, turnpike.audit
+      to turnpike_admin;
+    -- All but sha256 and upstream_key.
+    grant select (id, account_id, budget, created_at, expires_at, revoked_at, rotated_at, requests_per_minute, concurrent_exchanges,
+      prefix, label, models, endpoints, addresses) on turnpike.access_token to turnpike_admin;
+    -- All but secret.
+    grant select (id, upstream_id, weight) on turnpike.upstream_key to turnpike_admin;
     grant insert (name, credit_limit), update (name, credit_limit) on turnpike.account to turnpike_admin;
     grant insert (account_id, amount, note) on turnpike.credit to turnpike_admin;
     grant insert, update on turnpike.access_token to turnpike_admin;
@@ -46,7 +55,7 @@ begin
     grant execute on function turnpike.nano, turnpike.usd, turnpike.is_pattern, turnpike.are_patterns, turnpike.are_words,
       turnpike.account_id, turnpike.create_account, turnpike.set_credit_limit, turnpike.top_up, turnpike.new_secret,
       turnpike.issue_token, turnpike.find_token, turnpike.rotate_token, turnpike.revoke_token, turnpike.set_price,
-      turnpike.set_upstream, turnpike.set_route, turnpike.release_hold, turnpike.ensure_charge_partitions, turnpike.first_id
+      turnpike.replace_upstream_keys, turnpike.set_upstream, turnpike.set_route, turnpike.release_hold, turnpike.ensure_charge_partitions, turnpike.first_id
       to turnpike_admin;
   end if;
 end $$;

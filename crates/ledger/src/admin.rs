@@ -5,13 +5,10 @@ mod prices;
 mod tokens;
 mod usage;
 
-use std::time::Duration;
-
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
-    Catalog, Config, LedgerError,
-    catalog::load,
+    Config, LedgerError,
     connect::{Params, Session},
     migrate,
 };
@@ -26,7 +23,6 @@ pub use self::{
 /// A connection for an operator's commands.
 pub struct Admin {
     session: Session,
-    patience: Duration,
 }
 
 impl Admin {
@@ -37,10 +33,7 @@ impl Admin {
     pub async fn connect(config: &Config) -> Result<Self, LedgerError> {
         let mut session = config.connector()?.open().await?;
         migrate::require(&mut session.client, config).await?;
-        Ok(Self {
-            session,
-            patience: config.statement_timeout,
-        })
+        Ok(Self { session })
     }
 
     /// Makes or changes an upstream. `key` `None` keeps the keys it has.
@@ -75,14 +68,6 @@ impl Admin {
         self.row(SET_ROUTE, &[(&model, Type::TEXT), (&upstream, Type::TEXT)])
             .await
             .map(drop)
-    }
-
-    /// What the gateway would load now: prices, upstreams, routes.
-    ///
-    /// # Errors
-    /// When Postgres does not answer; the connection is of no use then.
-    pub async fn catalog(&self) -> Result<Catalog, LedgerError> {
-        load::load(&self.session.client, self.patience, 1).await
     }
 
     /// What `turnpike.audit` has to say: nothing, while the books are right.

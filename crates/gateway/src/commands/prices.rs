@@ -124,7 +124,7 @@ async fn set(set: SetPrice, admin: &mut Admin) -> Result<(), Fatal> {
 
 async fn list(prefix: &str, admin: &mut Admin) -> Result<(), Fatal> {
     let now_ms = now_ms();
-    let catalog = admin.catalog().await?;
+    let in_force = admin.prices().await?;
     let mut table = Table::new(
         &[
             "model",
@@ -139,8 +139,7 @@ async fn list(prefix: &str, admin: &mut Admin) -> Result<(), Fatal> {
         ],
         &[2, 3, 4, 5, 6, 7, 8],
     );
-    let mut prices: Vec<(String, &Price)> = catalog
-        .prices()
+    let mut prices: Vec<(String, &Price)> = in_force
         .iter()
         .filter(|price| {
             price.valid_from_ms <= now_ms && price.valid_to_ms.is_none_or(|end| now_ms < end)

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tariff::{Pattern, Price, PriceId, Rates};
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::{Disconnect, LedgerError};
+use crate::{Disconnect, LedgerError, catalog::load};
 
 use super::Admin;
 
@@ -30,6 +30,15 @@ pub struct Imported {
 }
 
 impl Admin {
+    /// The price rows in force now or later, and those that ended within the last day.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn prices(&self) -> Result<Vec<Price>, LedgerError> {
+        let rows = self.session.query(load::PRICES, &[]).await?;
+        rows.iter().map(load::price).collect()
+    }
+
     /// Sets one price version; returns its row, or the row that stands like this already.
     ///
     /// # Errors

@@ -88,7 +88,7 @@ fn specificity(pattern: &Pattern) -> (bool, usize, &str) {
 }
 
 // Prices that ended a day ago may still be those of exchanges under way.
-const PRICES: &str = "
+pub(crate) const PRICES: &str = "
     select id, pattern, tier, min_context, context_inclusive,
            floor(extract(epoch from valid_from) * 1000)::bigint, floor(extract(epoch from valid_to) * 1000)::bigint,
            in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h,
@@ -97,7 +97,7 @@ const PRICES: &str = "
      where (valid_to is null or valid_to > now() - interval '1 day') and valid_from < coalesce(valid_to, 'infinity')
      order by pattern, tier, min_context, valid_from";
 
-fn price(row: &Row) -> Result<Price, LedgerError> {
+pub(crate) fn price(row: &Row) -> Result<Price, LedgerError> {
     let tokens = |index| {
         Ok::<_, LedgerError>(
             row.try_get::<_, Option<i64>>(index)?

@@ -164,9 +164,8 @@ async fn importing_the_same_list_again_changes_nothing() {
     let third = admin.import_prices(&changed).await.unwrap();
     assert_eq!((third.set, third.unchanged), (1, 499));
 
-    let catalog = admin.catalog().await.unwrap();
-    let read = catalog
-        .prices()
+    let prices = admin.prices().await.unwrap();
+    let read = prices
         .iter()
         .find(|it| it.pattern.matches("model-8"))
         .unwrap();
@@ -176,7 +175,10 @@ async fn importing_the_same_list_again_changes_nothing() {
         ..list[8].price.clone()
     };
     assert_eq!(*read, expected);
-    assert_eq!(catalog.disconnect(read.id), Some(Disconnect::Estimate));
+    assert_eq!(
+        books.ledger().await.catalog().disconnect(read.id),
+        Some(Disconnect::Estimate)
+    );
 }
 
 #[tokio::test]

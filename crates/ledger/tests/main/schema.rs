@@ -1,5 +1,6 @@
 //! The rules of the schema, asked of Postgres' own catalog.
 
+use ledger::admin::{Admin, IssueToken, UsageBy};
 use testkit::postgres::TestDb;
 
 async fn offenders(statement: &str) -> Vec<String> {
@@ -71,7 +72,9 @@ async fn what_runs_as_its_owner_is_little_and_has_a_fixed_search_path() {
         "add_counter",
         "apply_credits",
         "ensure_charge_partitions",
+        "find_token",
         "release_hold",
+        "replace_upstream_keys",
     ]
     .iter()
     .map(|name| format!("{name} {path}"))
@@ -136,7 +139,7 @@ async fn the_admin_s_role_edits_settings_and_books_credits_and_moves_no_balance(
     assert_eq!(
         changes,
         [
-            "access_token: insert select update",
+            "access_token: insert update",
             "account.credit_limit: insert update",
             "account.name: insert update",
             "credit.account_id: insert",
@@ -146,7 +149,7 @@ async fn the_admin_s_role_edits_settings_and_books_credits_and_moves_no_balance(
             "price: insert select",
             "route: delete insert select update",
             "upstream: delete insert select update",
-            "upstream_key: delete insert select update",
+            "upstream_key: delete insert update",
         ]
     );
     assert!(
@@ -154,6 +157,46 @@ async fn the_admin_s_role_edits_settings_and_books_credits_and_moves_no_balance(
             .iter()
             .any(|grant| grant == "take_holds()" || grant == "settle_exchanges()")
     );
+}
+
+/// Of every column of every table, whoever adds one: what operators cannot read is exactly this.
+#[tokio::test]
+async fn upstream_keys_and_digests_are_readable_by_the_gateway_alone() {
+    const HIDDEN: &str = "
+        select c.relname || '.' || a.attname from pg_class as c join pg_attribute as a on a.attrelid = c.oid
+         where c.relnamespace = 'turnpike'::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition
+           and a.attnum > 0 and not a.attisdropped and not has_column_privilege('{role}', c.oid, a.attnum, 'select')
+         order by 1";
+    assert_eq!(
+        offenders(&HIDDEN.replace("{role}", "turnpike_admin")).await,
+        [
+            "access_token.sha256",
+            "access_token.upstream_key",
+            "upstream_key.secret"
+        ]
+    );
+    // The gateway on the other hand has no business with credits, and the views are for people.
+    let hidden = offenders(&HIDDEN.replace("{role}", "turnpike_gateway")).await;
+    let tables: Vec<_> = hidden
+        .iter()
+        .filter_map(|column| column.split_once('.'))
+        .map(|(table, _)| table)
+        .collect();
+    for table in &tables {
+        assert!(
+            [
+                "audit",
+                "balances",
+                "credit",
+                "estimates",
+                "open_holds",
+                "usage_by_model",
+                "usage_daily"
+            ]
+            .contains(table),
+            "{table}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -184,11 +227,35 @@ async fn the_roles_suffice_for_their_work() {
              select turnpike.set_price('gpt-4o', input => 1), turnpike.set_price('gpt-4o', input => 2);
              select turnpike.set_upstream('a', 'https://a', key => 'env:A'), turnpike.set_route('gpt*', 'a');
              select turnpike.release_hold(gen_random_uuid());
+             select turnpike.set_upstream('a', 'https://a', key => 'sk-canary'), turnpike.set_upstream('a', 'https://b');
+             insert into turnpike.upstream_key (upstream_id, secret, weight) select id, 'sk-second', 2 from turnpike.upstream;
+             update turnpike.upstream_key set weight = 3, secret = 'sk-third' where weight = 2;
+             update turnpike.access_token set upstream_key = 'env:OWN', label = 'x';
              delete from turnpike.route;
-             select * from turnpike.balances, turnpike.audit, turnpike.usage_daily, turnpike.usage_by_model, turnpike.open_holds, turnpike.estimates;",
+             delete from turnpike.upstream_key where weight = 3;
+             delete from turnpike.upstream;",
         )
         .await
         .unwrap();
+    for statement in [
+        "select secret from turnpike.upstream_key",
+        "select * from turnpike.upstream_key",
+        "select upstream_key from turnpike.access_token",
+        "select sha256 from turnpike.access_token",
+        "update turnpike.access_token set label = upstream_key",
+        "update turnpike.access_token set label = 'y' returning upstream_key",
+        "update turnpike.upstream_key set weight = 5 where secret like 'sk-%'",
+        "insert into turnpike.upstream_key (upstream_id, secret) values (1, 'x') returning secret",
+        "delete from turnpike.upstream_key returning secret",
+        "copy turnpike.upstream_key to stdout",
+    ] {
+        let error = client.batch_execute(statement).await.expect_err(statement);
+        assert_eq!(
+            error.code().map(|code| code.code()),
+            Some("42501"),
+            "{statement}: {error}"
+        );
+    }
     for (role, statement) in [
         ("turnpike_admin", "update turnpike.account set balance = 0"),
         (
@@ -233,4 +300,145 @@ async fn the_roles_suffice_for_their_work() {
             "{role}: {statement}: {error}"
         );
     }
+}
+
+/// One statement for each function the admin's role may call, by name, and every view: none may be forgotten here.
+#[tokio::test]
+async fn the_admin_s_role_can_run_every_function_and_view_of_the_contract() {
+    const CALLS: &[(&str, &str)] = &[
+        ("create_account", "turnpike.create_account('alice', 3)"),
+        ("account_id", "turnpike.account_id('alice')"),
+        ("set_credit_limit", "turnpike.set_credit_limit('alice', 5)"),
+        ("top_up", "turnpike.top_up('alice', 20, 'invoice 17')"),
+        (
+            "issue_token",
+            "turnpike.issue_token('alice', upstream_key => 'sk-own')",
+        ),
+        (
+            "find_token",
+            "turnpike.find_token(prefix) from turnpike.access_token",
+        ),
+        (
+            "rotate_token",
+            "turnpike.rotate_token(prefix) from turnpike.access_token",
+        ),
+        (
+            "revoke_token",
+            "turnpike.revoke_token(prefix) from turnpike.access_token",
+        ),
+        ("new_secret", "turnpike.new_secret()"),
+        ("set_price", "turnpike.set_price('gpt-4o', input => 1)"),
+        (
+            "set_upstream",
+            "turnpike.set_upstream('a', 'https://a', key => 'sk-1')",
+        ),
+        (
+            "replace_upstream_keys",
+            "turnpike.replace_upstream_keys(id, 'sk-2') from turnpike.upstream",
+        ),
+        ("set_route", "turnpike.set_route('gpt*', 'a')"),
+        ("release_hold", "turnpike.release_hold(gen_random_uuid())"),
+        ("nano", "turnpike.nano(1.5)"),
+        ("usd", "turnpike.usd(1500000000)"),
+        ("is_pattern", "turnpike.is_pattern('gpt*')"),
+        ("are_patterns", "turnpike.are_patterns('{gpt*}')"),
+        ("are_words", "turnpike.are_words('{models}')"),
+        ("first_id", "turnpike.first_id(now())"),
+        (
+            "ensure_charge_partitions",
+            "turnpike.ensure_charge_partitions()",
+        ),
+    ];
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    client
+        .batch_execute("set role turnpike_admin")
+        .await
+        .unwrap();
+    for (name, call) in CALLS {
+        assert!(call.starts_with(&format!("turnpike.{name}(")), "{call}");
+        let rows = client.query(&format!("select {call}"), &[]).await;
+        let rows = rows.unwrap_or_else(|error| panic!("{call}: {error:?}"));
+        assert_eq!(rows.len(), 1, "{call}");
+    }
+    let names = |statement: &'static str| {
+        let client = &client;
+        async move {
+            let rows = client.query(statement, &[]).await.unwrap();
+            rows.iter()
+                .map(|row| row.get::<_, String>(0))
+                .collect::<Vec<_>>()
+        }
+    };
+    let granted = names(
+        "select proname::text from pg_proc where pronamespace = 'turnpike'::regnamespace
+            and has_function_privilege('turnpike_admin', oid, 'execute') order by 1",
+    )
+    .await;
+    let mut called: Vec<_> = CALLS.iter().map(|(name, _)| *name).collect();
+    called.sort_unstable();
+    assert_eq!(granted, called);
+
+    let views = names(
+        "select relname::text from pg_class where relnamespace = 'turnpike'::regnamespace and relkind = 'v'",
+    )
+    .await;
+    assert_eq!(views.len(), 6);
+    for view in views {
+        let rows = client
+            .query(&format!("select * from turnpike.{view}"), &[])
+            .await;
+        let rows = rows.unwrap_or_else(|error| panic!("{view}: {error:?}"));
+        assert!(view != "audit" || rows.is_empty());
+    }
+    // A broken constraint quotes the row, but not what its reader may not read.
+    let broken = "update turnpike.upstream_key set weight = 0";
+    let error = client.batch_execute(broken).await.unwrap_err();
+    let detail = format!("{:?}", error.as_db_error().unwrap());
+    assert!(
+        detail.contains("upstream_key_weight_positive") && !detail.contains("sk-2"),
+        "{detail}"
+    );
+}
+
+/// Every command of the program, by a login that is an operator and nothing else.
+#[tokio::test]
+async fn the_admin_s_role_suffices_for_the_commands() {
+    let db = TestDb::new().await;
+    let owner = db.client().await;
+    let user = format!("admin_{}", uuid::Uuid::now_v7().simple());
+    owner
+        .batch_execute(&format!("create role {user} login in role turnpike_admin"))
+        .await
+        .unwrap();
+    let config = ledger::Config::from_url(&db.url_as(&user)).unwrap();
+    let admin = Admin::connect(&config).await.unwrap();
+    admin.create_account("alice", None).await.unwrap();
+    admin
+        .top_up("alice", tariff::Amount::from_nano(1), "")
+        .await
+        .unwrap();
+    admin.accounts().await.unwrap();
+    let wanted = IssueToken {
+        account: "alice".into(),
+        ..IssueToken::default()
+    };
+    let issued = admin.issue_token(&wanted).await.unwrap();
+    let rotated = admin.rotate_token(issued.token.expose()).await.unwrap();
+    assert_eq!(rotated.id, issued.id);
+    admin.revoke_token(rotated.token.expose()).await.unwrap();
+    admin.tokens(None).await.unwrap();
+    admin.prices().await.unwrap();
+    admin
+        .set_upstream("a", "https://a", Some("env:A"), None)
+        .await
+        .unwrap();
+    admin.set_route("gpt*", "a").await.unwrap();
+    admin.usage(UsageBy::Token, 0, None).await.unwrap();
+    assert!(admin.audit().await.unwrap().is_empty());
+    drop(admin);
+    owner
+        .batch_execute(&format!("drop role {user}"))
+        .await
+        .unwrap();
 }
