@@ -36,8 +36,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve clients (the default).
+    ///
+    /// SIGTERM or SIGINT ends it: no new work is taken, open exchanges finish, and every charge becomes durable.
     Serve,
     /// Bring the database to this program's version.
+    ///
+    /// Applies the migrations that the database lacks and says which. Run it as the database's owner. Running it again
+    /// changes nothing. `serve` does it by itself, unless MIGRATE=false.
     Migrate,
     /// Access tokens: what clients show.
     #[command(subcommand)]
@@ -55,22 +60,22 @@ pub(crate) enum Command {
 /// Access tokens.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
-    /// Make one. Its secret is shown once and stored nowhere.
+    /// Make an access token. Its secret is shown once and stored nowhere.
     Issue(Issue),
-    /// List them; secrets cannot be shown again.
+    /// List access tokens with what they have spent; secrets cannot be shown again.
     List {
         /// Of this account only.
         #[arg(long)]
         account: Option<String>,
     },
-    /// Give one a new secret; the old one is refused from now on, on every replica.
+    /// Give an access token a new secret; the old one is refused from now on, on every replica.
     Rotate {
-        /// Its prefix as `token list` shows it.
+        /// Its prefix as `token list` shows it, or the whole token.
         token: String,
     },
-    /// Refuse one from now on, on every replica.
+    /// Refuse an access token from now on, on every replica.
     Revoke {
-        /// Its prefix as `token list` shows it.
+        /// Its prefix as `token list` shows it, or the whole token.
         token: String,
     },
 }
@@ -109,7 +114,7 @@ pub(crate) struct Issue {
 /// Accounts.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Account {
-    /// Make one.
+    /// Make an account.
     Create {
         /// Its name.
         name: String,
@@ -117,9 +122,9 @@ pub(crate) enum Account {
         #[arg(long, value_name = "USD", default_value = "0", value_parser = parse_limit)]
         credit_limit: CreditLimit,
     },
-    /// List them with balance and what is held.
+    /// List accounts with what they have and what is held.
     List,
-    /// Credit one. A negative amount corrects an earlier credit.
+    /// Credit an account. A negative amount corrects an earlier credit.
     TopUp {
         /// Its name.
         name: String,

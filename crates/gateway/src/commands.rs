@@ -47,8 +47,13 @@ async fn migrate(config: &Config) -> Result<(), Fatal> {
     for file in &report.applied {
         println!("applied {file}");
     }
+    let done = match report.applied.len() {
+        0 => "nothing was missing".to_owned(),
+        1 => "1 migration applied".to_owned(),
+        several => format!("{several} migrations applied"),
+    };
     println!(
-        "database {} is at version {}",
+        "database {} is at version {}: {done}",
         config.database(),
         report.version
     );

@@ -246,7 +246,7 @@ async fn commands_do_what_they_say() {
         assert_eq!(code, 0, "{arguments:?}: {stderr}");
         stdout
     };
-    assert!(ok(&["migrate"]).contains("is at version"));
+    assert!(ok(&["migrate"]).ends_with(": nothing was missing\n"));
     assert!(
         ok(&[
             "account", "top-up", "bob", "1.5", "--note", "cash", "--create"
@@ -320,7 +320,12 @@ async fn a_gateway_that_may_not_migrate_says_who_must() {
 
     let (code, stdout, _) = run(&settings, &["migrate"]);
     assert_eq!(code, 0);
-    assert!(stdout.contains("applied 0001_add_money.sql"), "{stdout}");
+    assert!(
+        stdout.starts_with("applied 0001_add_money.sql\n")
+            && stdout.contains("is at version")
+            && stdout.ends_with(" migrations applied\n"),
+        "{stdout}"
+    );
     let turnpike = Turnpike::start_with(&settings);
     assert_eq!(turnpike.admin("/readyz").await.0.status(), 200);
 }
