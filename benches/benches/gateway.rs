@@ -249,7 +249,7 @@ impl Stage {
             connections: planned.connections,
             rate: planned.rate,
             warm: WARM + planned.answer.lasts(),
-            counted: options.slice() + planned.answer.lasts() / 2,
+            counted: options.slice() + planned.answer.lasts() / 4,
         };
         let mut rounds = Vec::new();
         for number in 0..options.rounds() {

@@ -36,7 +36,7 @@ pub(crate) enum Answer {
 }
 
 const BURST_CHUNKS: usize = 200;
-const PACED_CHUNKS: u32 = 25;
+const PACED_CHUNKS: u32 = 40;
 const PACE: Duration = Duration::from_millis(20);
 /// Chunks of one write of a burst: a provider that generates fast fills a packet or two at a time.
 const CHUNKS_A_WRITE: usize = 8;
