@@ -99,10 +99,9 @@ create function turnpike.settle_exchanges(
 language plpgsql set enable_seqscan = off as $$
 #variable_conflict use_column
 begin
-  -- A charge is durable before the client has its last byte, whatever the server's default is.
-  if current_setting('synchronous_commit') = 'off' then
-    perform set_config('synchronous_commit', 'on', true);
-  end if;
+  -- Row locks last until the commit is on disk, and every hold on these accounts would wait for that. So this commit does not wait;
+  -- the caller sends a tiny synchronous one right behind it, whose flush covers both, and only then calls the charge durable.
+  perform set_config('synchronous_commit', 'off', true);
   perform set_config('lock_timeout', settle_exchanges.lock_ms::text, true);
 
   perform from turnpike.account as x where x.id = any (settle_exchanges.accounts) order by x.id for no key update;
@@ -170,4 +169,4 @@ begin
 end $$;
 
 comment on function turnpike.settle_exchanges(uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], text[], text[], text[], text[], text[], text[], boolean[], smallint[], integer[], bigint[], bigint[], bigint[], text[], text[], bigint[], integer[], integer[], integer[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint, integer) is
-  'Ends many exchanges: an amount charges, null only gives the hold back. Balances and counters move for rows really inserted and deleted, so repeating it changes nothing. One row back for each, in the order given: settled, repeated (it was charged before), released, absent (there was no hold).';
+  'Ends many exchanges: an amount charges, null only gives the hold back. Durable once a synchronous commit has followed. Balances and counters move for rows really inserted and deleted, so repeating it changes nothing. One row back for each, in the order given: settled, repeated (it was charged before), released, absent (there was no hold).';

@@ -213,7 +213,8 @@ impl Exchange {
         };
         let went_up = match upload {
             Upload::Whole(whole) => self.send_whole(asked, *whole, inject).await?,
-            Upload::Flowing(flowing) => match self.send_flowing(asked, *flowing).await? {
+            // Boxed: the rarer way must not make every exchange's task as large as itself.
+            Upload::Flowing(flowing) => match Box::pin(self.send_flowing(asked, *flowing)).await? {
                 Ok(went_up) => went_up,
                 Err(early) => return self.answered_early(early, entry),
             },

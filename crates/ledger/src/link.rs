@@ -41,12 +41,31 @@ impl Link {
         statement: &str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, LedgerError> {
+        let answer = self.session().await?.query(statement, params).await;
+        self.heard(answer)
+    }
+
+    /// [`Link::query`], durable when it returns: see [`Session::query_durably`].
+    pub(crate) async fn query_durably(
+        &mut self,
+        statement: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, LedgerError> {
+        let answer = self.session().await?.query_durably(statement, params).await;
+        self.heard(answer)
+    }
+
+    /// The connection, opened if need be.
+    async fn session(&mut self) -> Result<&Session, LedgerError> {
         let session = match self.session.take() {
             Some(session) if !session.client.is_closed() => session,
             _ => self.open().await?,
         };
-        let session = self.session.insert(session);
-        let answer = session.query(statement, params).await;
+        Ok(self.session.insert(session))
+    }
+
+    /// Lets go of a connection that an answer says is broken.
+    fn heard(&mut self, answer: Result<Vec<Row>, LedgerError>) -> Result<Vec<Row>, LedgerError> {
         if answer
             .as_ref()
             .is_err_and(|error| error.is_unavailable() && !error.is_locked())

@@ -212,7 +212,7 @@ async fn send(link: &mut Link, part: &Part, instance: InstanceId) -> Result<(), 
     let mut failures = 0_u32;
     loop {
         match link
-            .query(columns::STATEMENT, &columns.params(&instance.0, &lock_ms))
+            .query_durably(columns::STATEMENT, &columns.params(&instance.0, &lock_ms))
             .await
         {
             Ok(rows) if rows.len() == part.jobs.len() => return Ok(()),

@@ -102,6 +102,15 @@ impl Host {
         if let Some(checkout) = self.try_check_out() {
             return Ok(checkout);
         }
+        // Boxed: connecting is rare, and would make every request's future as large as itself.
+        Box::pin(self.check_out_in_turn(connector)).await
+    }
+
+    /// Waits for a place, a stream or a connection that comes back.
+    async fn check_out_in_turn(
+        self: &Arc<Self>,
+        connector: &Connector,
+    ) -> Result<Checkout, SendError> {
         let until = Instant::now() + self.limits.queue_timeout;
         loop {
             let place = self.wait(until).await?;

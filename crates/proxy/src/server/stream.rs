@@ -54,6 +54,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
         let len = self.read.len().min(buf.remaining());
         buf.put_slice(&self.read[..len]);
         self.read.advance(len);
+        if buf.remaining() > 0 {
+            // Most likely the rest of the request is here. Given alone, the few bytes read ahead would make hyper
+            // take a second read buffer for it. What is wrong with the stream shows at the next read.
+            let _ = Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -78,7 +78,8 @@ async fn too_many_or_too_long_headers_are_refused() {
     );
     let long = format!(
         "GET / HTTP/1.1\r\nHost: gw\r\na: {}\r\n\r\n",
-        "b".repeat(100 << 10)
+        // hyper looks at the limit between two reads, the last of which may be as large as the limit.
+        "b".repeat(200 << 10)
     );
     for request in [many, long] {
         let mut client = server.connect().await;
