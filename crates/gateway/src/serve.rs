@@ -48,7 +48,7 @@ const LEDGER_DRAIN: Duration = Duration::from_secs(10);
 /// How much longer than their exchanges workers may take to end.
 const LAST_WORKERS: Duration = Duration::from_secs(5);
 /// Threads for Postgres, the admin address and tokenizers.
-const CONTROL_THREADS: usize = 2;
+const CONTROL_THREADS: usize = 1;
 
 /// Runs until SIGTERM or SIGINT.
 ///
