@@ -180,6 +180,15 @@ pub(crate) fn usage_required() -> Refusal {
     }
 }
 
+/// 400 for a stream that does not ask for usage and whose input cannot be counted from its text, where `STREAM_USAGE=estimate`.
+pub(crate) fn usage_not_countable() -> Refusal {
+    Refusal::InvalidBody {
+        message: "This stream refers to images, files, tools or earlier answers, whose tokens only the provider can count: add \"stream_options\": {\"include_usage\": true} to the request.".into(),
+        param: Some("stream_options.include_usage".into()),
+        code: "usage_required",
+    }
+}
+
 /// What prices the model, in force when the request started.
 ///
 /// # Errors

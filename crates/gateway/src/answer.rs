@@ -125,7 +125,9 @@ impl Till {
     /// Whether the charge is durable; shut when it never will be.
     fn poll_durable(&mut self, cx: &mut Context<'_>) -> Poll<Gate> {
         let Some(settling) = &mut self.settling else {
-            return Poll::Ready(Gate::Open);
+            // Nothing was handed over yet: an answer of a known length is all here, but its end is not. What is read
+            // next settles it, and then the gate is asked again.
+            return Poll::Pending;
         };
         let settled = ready!(Pin::new(settling).poll(cx));
         if let Some(since) = self.settling_since {
@@ -237,6 +239,13 @@ impl Observer<Answer> for AtAnswer {
                     self.hand_over(till, rest);
                 }
             }
+        }
+    }
+
+    fn full(&mut self) {
+        // Nothing more is read until the gate answers, and it must not wait for what is not read.
+        if let Some(till) = &mut self.till {
+            till.settle(Ended::Complete);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use http::Method;
 use meter::Api;
+use percent_encoding::percent_decode_str;
 
 /// What a method and path ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +76,16 @@ impl Endpoint {
     }
 }
 
+/// Whether some server could take the path for a metered one that it is not to us: in another case, escaped, with
+/// slashes behind it, or under another base. Such a request would be answered and not charged.
+pub(crate) fn resembles_metered(method: &Method, path: &str) -> bool {
+    let plain = percent_decode_str(path).decode_utf8_lossy().to_lowercase();
+    let plain = plain.trim_end_matches(['/', ' ', ';', '.']);
+    TABLE.iter().any(|(metered, suffix, endpoint)| {
+        metered == method && matches!(endpoint, Endpoint::Metered(_)) && plain.ends_with(suffix)
+    })
+}
+
 /// The part of a path that is appended to an upstream's base: `/v1/chat/completions` → `/chat/completions`.
 pub(crate) fn below_base(path: &str) -> &str {
     match path.strip_prefix(BASE) {
@@ -86,7 +97,7 @@ pub(crate) fn below_base(path: &str) -> &str {
 /// Whether two servers could read the path differently: dot segments (plain or escaped), empty
 /// segments, backslashes, or control and space characters however escaped.
 pub(crate) fn is_ambiguous(path: &str) -> bool {
-    let decoded = percent_encoding::percent_decode_str(path).collect::<Vec<u8>>();
+    let decoded = percent_decode_str(path).collect::<Vec<u8>>();
     path.contains("//")
         || decoded
             .iter()
@@ -129,6 +140,21 @@ mod tests {
                 "{method} {path}"
             );
         }
+    }
+
+    #[test]
+    fn look_alikes_of_metered_paths_are_told() {
+        for path in [
+            "/v1/%63hat/completions",
+            "/v1/chat/completions/",
+            "/v1/Chat/Completions",
+            "/openai/v1/responses",
+            "/v1/embeddings%20",
+        ] {
+            assert!(resembles_metered(&Method::POST, path), "{path}");
+        }
+        assert!(!resembles_metered(&Method::POST, "/v1/files"));
+        assert!(!resembles_metered(&Method::GET, "/v1/chat/completions"));
     }
 
     #[test]

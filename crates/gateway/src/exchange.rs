@@ -3,7 +3,7 @@
 mod forward;
 mod relay;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Instant};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
@@ -12,12 +12,15 @@ use hyper::body::Incoming;
 use ledger::{AccessToken, Catalog, Hold};
 use meter::{Api, RequestFacts, Splice};
 use proxy::{Answer, BoxError, Gate, SendError};
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout_at},
+};
 use tracing::error;
 
 use crate::{
     admission,
-    endpoint::{Endpoint, below_base, is_ambiguous},
+    endpoint::{Endpoint, below_base, is_ambiguous, resembles_metered},
     gateway::Entry,
     models,
     reckon::Admitted,
@@ -86,6 +89,8 @@ struct Asked {
     catalog: Arc<Catalog>,
     route: Route,
     head: request::Parts,
+    /// By when its last byte must have come.
+    deadline: Instant,
 }
 
 /// A request that went up, its last byte after its hold, and the head of its answer.
@@ -165,7 +170,10 @@ impl Exchange {
                 Ok(self.answer_own(&model))
             }
             Endpoint::Free => self.unmetered(token, entry, request).await,
-            Endpoint::Unknown if gateway.settings.unknown_paths == UnknownPaths::Forward => {
+            Endpoint::Unknown
+                if gateway.settings.unknown_paths == UnknownPaths::Forward
+                    && !resembles_metered(request.method(), request.uri().path()) =>
+            {
                 self.unmetered(token, entry, request).await
             }
             Endpoint::Unknown => Err(self.unknown_path(&request)),
@@ -194,13 +202,19 @@ impl Exchange {
             Some(_) => Need::Nothing,
             None => Need::Model,
         };
-        let upload = upload::read(body, api, need, Bounds::of(&gateway.settings)).await?;
+        let patience = Duration::from_secs(gateway.settings.upload_seconds.get());
+        let deadline = Instant::now() + patience;
+        let upload = upload::read(body, api, need, Bounds::of(&gateway.settings));
+        let upload = timeout_at(deadline, upload)
+            .await
+            .unwrap_or(Err(Refusal::UploadTimeout))?;
+        let is_only = only.is_some();
         let place = match (only, upload.model()) {
             (Some(place), _) => place,
             (None, Some(model)) => gateway.places.for_model(&catalog, model)?,
             (None, None) => return Err(admission::missing_model()),
         };
-        let route = Route::new(place, &token)?;
+        let route = Route::new(place, is_only, &token)?;
         self.record().upstream = Some(route.place.name.clone());
 
         // The first gate: the last byte goes up once its cost is held.
@@ -210,6 +224,7 @@ impl Exchange {
             catalog,
             route,
             head,
+            deadline,
         };
         let went_up = match upload {
             Upload::Whole(whole) => self.send_whole(asked, *whole, inject).await?,
@@ -275,6 +290,7 @@ impl Exchange {
             biased;
             said = &mut said => said.unwrap_or(Err(Refusal::ClientGone))?,
             early = &mut sending => return Ok(Err(early)),
+            () = sleep_until(asked.deadline) => return Err(Refusal::UploadTimeout),
         };
         let (hold, admitted) = self.admit(&asked, facts).await?;
         let counting = self.count_text(&asked, &admitted, &text);
@@ -305,8 +321,15 @@ impl Exchange {
         let since = Instant::now();
         let model = admission::model(token, &facts)?;
         record.model = Some(model.clone());
-        if gateway.settings.stream_usage == StreamUsage::Require && lacks_usage(*api, &facts) {
-            return Err(admission::usage_required());
+        if lacks_usage(*api, &facts) {
+            match gateway.settings.stream_usage {
+                StreamUsage::Require => return Err(admission::usage_required()),
+                // An image's tokens cannot be counted here: left uncounted they would be free for the asking.
+                StreamUsage::Estimate if facts.refers_outside => {
+                    return Err(admission::usage_not_countable());
+                }
+                StreamUsage::Estimate | StreamUsage::Inject => {}
+            }
         }
         let quote = admission::quote(catalog, &model, record.started_at_ms)?;
         let hold =

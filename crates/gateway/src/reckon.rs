@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ledger::{Catalog, Charge, End, Mark, UpstreamId, UpstreamKeyId};
 use meter::{Reading, RequestFacts};
-use tariff::{Amount, Buckets, Flags, Line, PriceId, Quote, Usage};
+use tariff::{Amount, Buckets, Flags, Line, PriceId, Quote, Usage, undated};
 use tracing::error;
 
 /// What was settled about an exchange before its last request byte went up.
@@ -48,19 +48,15 @@ pub(crate) fn reckon(
     held: Amount,
     passage: Passage,
 ) -> Option<Charge> {
-    let (usage, mut mark) = match reading.usage {
-        Some(usage) => (usage, Mark::Measured),
-        None if reading.is_error && reading.output_tokens_seen == 0 => return None,
-        None => (
-            estimate(admitted, reading.output_tokens_seen),
-            Mark::Estimated,
-        ),
-    };
+    let (usage, mut mark) = used(admitted, &reading, passage.end)?;
     let model_answered = reading.model;
     let priced = price(admitted, &usage, model_answered.as_deref());
-    let (mut amount, price, flags) = match priced {
-        Ok(sum) => (sum.amount, sum.price, sum.flags | usage.flags),
-        Err(reason) => {
+    let (mut amount, price, flags) = match (priced, mark, usage.provider_cost) {
+        (Ok(sum), Mark::ProviderCost, Some(cost)) => (cost, sum.price, usage.flags),
+        // Nothing could be read, so nothing can be reckoned: the bound is the one estimate that is not too small.
+        (Ok(sum), ..) if reading.lost && mark == Mark::Estimated => (held, sum.price, usage.flags),
+        (Ok(sum), ..) => (sum.amount, sum.price, sum.flags | usage.flags),
+        (Err(reason), ..) => {
             // The hold was an upper bound over every rate of the row: it is the one figure that is safe.
             error!(
                 model = admitted.model,
@@ -101,7 +97,34 @@ pub(crate) fn reckon(
     })
 }
 
-/// Usage where none was reported: the tokenizer's count of what went up and of what came down.
+/// What was used, and how that is known. `None`: nothing was.
+fn used(admitted: &Admitted, reading: &Reading, end: End) -> Option<(Usage, Mark)> {
+    let seen = reading.output_tokens_seen;
+    let Some(usage) = &reading.usage else {
+        let is_nothing = reading.is_error && seen == 0 && !reading.lost;
+        return (!is_nothing).then(|| (estimate(admitted, seen), Mark::Estimated));
+    };
+    let total = usage.total();
+    // Some report usage with every frame: in a stream that broke off the last of them is not the whole.
+    let is_whole = reading.complete || reading.finished || end == End::Complete;
+    if !is_whole && seen > total.output() {
+        let mut usage = usage.clone();
+        if let Some(line) = usage.lines.first_mut() {
+            let more = seen.saturating_sub(total.output());
+            line.buckets.out_text = line.buckets.out_text.saturating_add(more);
+        }
+        return Some((usage, Mark::Estimated));
+    }
+    let says_only_cost = total.total() == 0 && usage.provider_cost > Some(Amount::ZERO);
+    let mark = if says_only_cost {
+        Mark::ProviderCost
+    } else {
+        Mark::Measured
+    };
+    Some((usage.clone(), mark))
+}
+
+/// Usage where none was reported: the tokenizer's count of what went up and of what came down, at the tier asked for.
 fn estimate(admitted: &Admitted, output_tokens: u64) -> Usage {
     let buckets = Buckets {
         in_text: admitted.input_tokens_estimate,
@@ -113,25 +136,36 @@ fn estimate(admitted: &Admitted, output_tokens: u64) -> Usage {
             model: None,
             buckets,
         }],
+        service_tier: admitted.facts.service_tier.clone(),
         ..Usage::default()
     }
 }
 
-/// Prices each line by the model that answered it where that model has a price of its own (its exact
-/// name, or its name less the date), else by the model that was asked for.
+/// The rows for a line. The answer's own model name decides where it has a price of its own (its exact name, or its
+/// name less the date), else the name that was asked for. Of a name and its dated form, the price set last decides:
+/// an operator who prices `gpt-4o` anew means the answers that call themselves `gpt-4o-2024-08-06` as well.
+fn quote_for(admitted: &Admitted, answered: Option<&str>) -> Quote {
+    let asked = &admitted.quote;
+    let at_ms = admitted.started_at_ms;
+    let own = answered.and_then(|model| admitted.catalog.book().quote_named(model, at_ms));
+    let is_dated_form = answered.and_then(undated) == Some(&admitted.model);
+    match own {
+        Some(own) if !(is_dated_form && set_ms(asked) > set_ms(&own)) => own,
+        _ => asked.clone(),
+    }
+}
+
+/// When the youngest of these rows was set, in milliseconds since the epoch.
+fn set_ms(quote: &Quote) -> Option<i64> {
+    quote.rows().iter().map(|row| row.valid_from_ms).max()
+}
+
+/// Prices each line and adds them up.
 fn price(admitted: &Admitted, usage: &Usage, answered: Option<&str>) -> Result<Sum, String> {
     let mut sum: Option<Sum> = None;
     for line in &usage.lines {
-        let model = line.model.as_deref().or(answered);
-        let own = model.and_then(|model| {
-            admitted
-                .catalog
-                .book()
-                .quote_named(model, admitted.started_at_ms)
-        });
-        let charged = own
-            .as_ref()
-            .unwrap_or(&admitted.quote)
+        let quote = quote_for(admitted, line.model.as_deref().or(answered));
+        let charged = quote
             .charge(line, usage.service_tier.as_deref())
             .map_err(|error| error.to_string())?;
         sum = Some(match sum {

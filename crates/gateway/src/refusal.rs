@@ -69,6 +69,8 @@ pub(crate) enum Refusal {
         /// Says what would bound it.
         message: String,
     },
+    /// The request's last byte did not come within `UPLOAD_SECONDS`.
+    UploadTimeout,
     /// The upstream could not be reached, or ended without an answer.
     UpstreamUnreachable {
         /// Whether it had the request's last byte, so that it may have worked on it.
@@ -200,6 +202,15 @@ impl Refusal {
             Self::Unbounded { message } => {
                 Row { param: Some("max_completion_tokens".into()), ..row(StatusCode::BAD_REQUEST, invalid, "unbounded_cost", message.clone()) }
             }
+            Self::UploadTimeout => Row {
+                retry: Retry::Never,
+                ..row(
+                    StatusCode::REQUEST_TIMEOUT,
+                    invalid,
+                    "upload_timeout",
+                    "The request's body did not come in time.".into(),
+                )
+            },
             Self::UpstreamUnreachable { sent } => Row {
                 retry: if *sent { Retry::Never } else { Retry::Silent },
                 ..row(
@@ -418,6 +429,18 @@ mod tests {
             &[],
         );
         assert_row(&Refusal::ClientGone, 400, INVALID, "client_gone", &[]);
+    }
+
+    #[test]
+    fn a_body_that_does_not_come_is_408() {
+        let never: &[_] = &[("x-should-retry", "false")];
+        assert_row(
+            &Refusal::UploadTimeout,
+            408,
+            INVALID,
+            "upload_timeout",
+            never,
+        );
     }
 
     #[test]

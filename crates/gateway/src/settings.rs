@@ -113,6 +113,9 @@ pub(crate) struct Exchange {
     /// Paths Turnpike does not meter: `refuse` them, or `forward` them uncharged.
     #[serde(default)]
     pub(crate) unknown_paths: UnknownPaths,
+    /// Seconds a request's body may take to come.
+    #[serde(default = "upload_seconds")]
+    pub(crate) upload_seconds: NonZeroU64,
     /// Longest request body in bytes.
     #[serde(default = "body_bytes_max")]
     pub(crate) body_bytes_max: u64,
@@ -338,6 +341,9 @@ const fn drain_seconds() -> u64 {
 }
 const fn drain_bytes_max() -> u64 {
     64 * 1024 * 1024
+}
+const fn upload_seconds() -> NonZeroU64 {
+    NonZeroU64::new(300).expect("is not zero")
 }
 const fn body_bytes_max() -> u64 {
     64 * 1024 * 1024

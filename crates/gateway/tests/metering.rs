@@ -592,3 +592,160 @@ async fn a_stream_that_was_aborted_by_us_ends_in_no_clean_close() {
         "the hold stays"
     );
 }
+
+/// An operator had priced `gpt-4o` ten times as dear after importing the public list; answers call themselves
+/// `gpt-4o-2024-08-06`, the list had that name, and every charge was the list's.
+#[tokio::test]
+async fn the_price_set_last_holds_for_a_name_and_its_dated_form() {
+    let bank = Bank::open().await;
+    bank.sql
+        .batch_execute(
+            "select turnpike.set_price('gpt-4o-2024-08-06', input => 2.50, output => 10);
+             select pg_sleep(0.002);
+             select turnpike.set_price('gpt-4o', input => 25, output => 100, context_window => 128000, output_max => 16384)",
+        )
+        .await
+        .unwrap();
+    let upstream = Upstream::answering(json(ANSWER)).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let token = bank.token("").await;
+    turnpike.post("/v1/chat/completions", &token, CHAT).await;
+    assert_eq!(bank.charge().await.get::<_, i64>("amount"), 2_825_000);
+    bank.audited().await;
+}
+
+/// A stream that reports usage with every frame was cut after two thousand words; the first frame's usage was charged,
+/// and called measured.
+#[tokio::test]
+async fn usage_of_an_early_frame_is_not_the_whole_of_a_cut_stream() {
+    let bank = Bank::open().await;
+    let early = r#"{"model":"gpt-4o","choices":[],"usage":{"prompt_tokens":8,"completion_tokens":0,"total_tokens":8}}"#;
+    let words = format!(
+        r#"{{"choices":[{{"index":0,"delta":{{"content":"{}"}}}}]}}"#,
+        "word ".repeat(2_000)
+    );
+    let stream = [sse_head(), sse_event(early), sse_event(&words)].concat();
+    let upstream = Upstream::scripted(move |mut wire| {
+        let stream = stream.clone();
+        async move {
+            wire.read_message().await;
+            wire.send(stream).await;
+            wire.shutdown().await;
+        }
+    })
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let mut wire = Wire::connect(turnpike.clients).await;
+    wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))
+        .await;
+    patiently("the end", wire.read_to_end()).await;
+    let charge = bank.charge().await;
+    assert_eq!(
+        (
+            charge.get::<_, &str>("mark"),
+            charge.get::<_, i64>("in_text")
+        ),
+        ("estimated", 8)
+    );
+    assert!(charge.get::<_, i64>("out_text") >= 2_000);
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn an_estimate_is_at_the_tier_that_was_asked_for() {
+    let bank = Bank::open().await;
+    bank.sql.batch_execute("select turnpike.set_price('gpt-3.5-turbo', input => 5, output => 15, tier => 'priority')").await.unwrap();
+    let upstream = Upstream::answering(sse(&[
+        r#"{"choices":[{"delta":{"content":"Hi there"}}]}"#,
+        "[DONE]",
+    ]))
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let body =
+        STREAM_WITHOUT_USAGE.replace("\"stream\"", "\"service_tier\":\"priority\",\"stream\"");
+    turnpike
+        .post("/v1/chat/completions", &bank.token("").await, &body)
+        .await;
+    let charge = bank.charge().await;
+    let (input, output) = (
+        charge.get::<_, i64>("in_text"),
+        charge.get::<_, i64>("out_text"),
+    );
+    assert_eq!(
+        charge.get::<_, i64>("amount"),
+        input * 5_000 + output * 15_000
+    );
+    bank.audited().await;
+}
+
+/// A stream with an image that did not ask for usage was charged for its seven words: the image was free for the asking.
+#[tokio::test]
+async fn a_stream_whose_input_cannot_be_counted_must_ask_for_usage() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(sse(&[DELTA, USAGE, "[DONE]"])).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let image = r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x/y.png"}}]}]}"#;
+    let token = bank.token("").await;
+    let (head, _) = turnpike.post("/v1/chat/completions", &token, image).await;
+    assert_eq!(
+        (head.status(), head.header("x-turnpike-refusal")),
+        (400, Some("usage_required"))
+    );
+    let asked = image.replace(
+        "\"stream\":true",
+        "\"stream\":true,\"stream_options\":{\"include_usage\":true}",
+    );
+    assert_eq!(
+        turnpike
+            .post("/v1/chat/completions", &token, &asked)
+            .await
+            .0
+            .status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn usage_that_is_only_a_cost_is_charged_as_that_cost() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(json(
+        r#"{"id":"c","model":"gpt-4o","choices":[],"usage":{"cost":0.01}}"#,
+    ))
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    turnpike
+        .post("/v1/chat/completions", &bank.token("").await, CHAT)
+        .await;
+    assert_eq!(
+        figures(&bank.charge().await),
+        (10_000_000, "provider_cost", "complete")
+    );
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_opened_is_charged_at_the_bound_and_marked() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(upstream::answer(
+        "200 OK",
+        &[
+            ("Content-Type", "application/json"),
+            ("Content-Encoding", "xyz"),
+        ],
+        "?",
+    ))
+    .await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    turnpike
+        .post("/v1/chat/completions", &bank.token("").await, CHAT)
+        .await;
+    let charge = bank.charge().await;
+    assert_eq!(
+        (
+            charge.get::<_, &str>("mark"),
+            charge.get::<_, i64>("amount")
+        ),
+        ("estimated", charge.get::<_, i64>("held"))
+    );
+    bank.audited().await;
+}

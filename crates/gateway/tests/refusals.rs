@@ -375,3 +375,37 @@ async fn too_many_open_exchanges_are_503() {
         (503, Some("1"))
     );
 }
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_408_and_holds_nothing() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(json(ANSWER)).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("UPLOAD_SECONDS", "1")]);
+    let token = bank.token("").await;
+    let mut wire = Wire::connect(turnpike.clients).await;
+    let request = post("/v1/chat/completions", &token, CHAT);
+    wire.send(&request[..request.len() - 5]).await;
+    assert_eq!(patiently("an answer", wire.read_head()).await.status(), 408);
+    bank.audited().await;
+}
+
+/// With `UNKNOWN_PATHS=forward`, `/v1/%63hat/completions` was answered by the upstream and charged by nobody.
+#[tokio::test]
+async fn look_alikes_of_metered_paths_are_not_forwarded() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(json(ANSWER)).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[("UNKNOWN_PATHS", "forward")]);
+    let token = bank.token("").await;
+    for path in [
+        "/v1/%63hat/completions",
+        "/v1/chat/completions/",
+        "/v1/Chat/Completions",
+    ] {
+        assert_eq!(
+            refused(&turnpike, post(path, &token, CHAT)).await,
+            (404, "unknown_url".to_owned()),
+            "{path}"
+        );
+    }
+    assert_eq!(upstream.connections(), 0);
+}

@@ -24,16 +24,27 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// To this place, with the access token's own key if it has one.
+    /// To this place, with the access token's own key if it has one. That key is for one provider, so it goes nowhere
+    /// where there are several.
     ///
     /// # Errors
     /// 503 when that key cannot be used; the log says why.
-    pub(super) fn new(place: Arc<Place>, token: &AccessToken) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        place: Arc<Place>,
+        is_only: bool,
+        token: &AccessToken,
+    ) -> Result<Self, Refusal> {
         let own = token
             .upstream_key
             .as_ref()
             .map(places::credential)
             .transpose();
+        let own = match own {
+            Ok(Some(_)) if !is_only => {
+                Err("there are several upstreams, and it is for one".to_owned())
+            }
+            own => own,
+        };
         let own = own.map_err(|error| {
             error!(token = token.prefix, "token.upstream_key_unusable: {error}");
             Refusal::Unavailable {
@@ -104,7 +115,8 @@ pub(super) async fn in_time(
 ) -> Result<Response<Answer>, Refusal> {
     tokio::select! {
         sent = sending => sent.map_err(|error| unanswered(&error)),
-        () = gateway.hurry.cancelled() => Err(Refusal::Unavailable { reason: "it is shutting down" }),
+        // It may have the request by now, and work on it: trying again would pay twice.
+        () = gateway.hurry.cancelled() => Err(Refusal::UpstreamUnreachable { sent: true }),
     }
 }
 

@@ -94,12 +94,14 @@ impl Exchange {
     ) -> Result<Reply, Refusal> {
         let gateway = Arc::clone(&self.worker.gateway);
         let catalog = gateway.ledger.catalog();
-        let place = match gateway.places.only(&catalog)? {
+        let only = gateway.places.only(&catalog)?;
+        let is_only = only.is_some();
+        let place = match only {
             Some(place) => place,
             // Several upstreams, and no model that would choose: the first by priority.
             None => gateway.places.first(&catalog)?,
         };
-        let route = Route::new(place, &token)?;
+        let route = Route::new(place, is_only, &token)?;
         self.record().upstream = Some(route.place.name.clone());
         let (head, body) = request.into_parts();
         let bytes_max = gateway.settings.body_bytes_max;

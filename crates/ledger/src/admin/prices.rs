@@ -184,6 +184,7 @@ const fn in_order(rates: &Rates) -> [Option<i64>; 12] {
     ]
 }
 
+// Rows of one import begin at one instant: none of them is an operator's later word on another.
 // The lock of turnpike.set_price().
 const LOCK: &str = "select pg_advisory_xact_lock(hashtextextended('turnpike.price', 0))";
 
@@ -198,7 +199,7 @@ const SET: &str = "
              output_audio => turnpike.usd(p.out_audio), output_image => turnpike.usd(p.out_image),
              tier => p.tier, min_context => p.min_context, context_inclusive => p.inclusive,
              context_window => p.context_window, output_max => p.output_max, disconnect => p.disconnect,
-             valid_from => to_timestamp(p.valid_from_ms * 0.001), source => p.source)
+             valid_from => coalesce(to_timestamp(p.valid_from_ms * 0.001), statement_timestamp()), source => p.source)
       from unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::text[],
                   $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
                   $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[])
