@@ -362,10 +362,11 @@ impl Exchange {
         let api = asked.api;
         lacks_usage(api, &admitted.facts).then(|| {
             let (model, text) = (admitted.model.clone(), text.to_vec());
+            let body_bytes = admitted.facts.body_bytes;
             self.worker
                 .gateway
                 .control
-                .spawn_blocking(move || meter::request_text_tokens(api, &model, &text))
+                .spawn_blocking(move || meter::request_text_tokens(api, &model, &text, body_bytes))
         })
     }
 

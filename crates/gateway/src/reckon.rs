@@ -40,15 +40,15 @@ struct Sum {
     flags: Flags,
 }
 
-/// The charge for what was read, at most `held`. `None` when nothing was used: the answer is an error
-/// without usage and without output.
+/// The charge for what was read, at most `held`. `None` when nothing was used: the answer is empty, or an
+/// error without usage and without output.
 pub(crate) fn reckon(
     admitted: &Admitted,
     reading: Reading,
     held: Amount,
     passage: Passage,
 ) -> Option<Charge> {
-    let (usage, mut mark) = used(admitted, &reading, passage.end)?;
+    let (usage, mut mark) = used(admitted, &reading, &passage)?;
     let model_answered = reading.model;
     let priced = price(admitted, &usage, model_answered.as_deref());
     let (mut amount, price, flags) = match (priced, mark, usage.provider_cost) {
@@ -98,15 +98,16 @@ pub(crate) fn reckon(
 }
 
 /// What was used, and how that is known. `None`: nothing was.
-fn used(admitted: &Admitted, reading: &Reading, end: End) -> Option<(Usage, Mark)> {
+fn used(admitted: &Admitted, reading: &Reading, passage: &Passage) -> Option<(Usage, Mark)> {
     let seen = reading.output_tokens_seen;
     let Some(usage) = &reading.usage else {
-        let is_nothing = reading.is_error && seen == 0 && !reading.lost;
+        let is_empty = passage.first_byte_after_ms.is_none();
+        let is_nothing = is_empty || (reading.is_error && seen == 0 && !reading.lost);
         return (!is_nothing).then(|| (estimate(admitted, seen), Mark::Estimated));
     };
     let total = usage.total();
     // Some report usage with every frame: in a stream that broke off the last of them is not the whole.
-    let is_whole = reading.complete || reading.finished || end == End::Complete;
+    let is_whole = reading.complete || reading.finished || passage.end == End::Complete;
     if !is_whole && seen > total.output() {
         let mut usage = usage.clone();
         if let Some(line) = usage.lines.first_mut() {

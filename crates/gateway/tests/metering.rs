@@ -749,3 +749,20 @@ async fn an_answer_that_cannot_be_opened_is_charged_at_the_bound_and_marked() {
     );
     bank.audited().await;
 }
+
+#[tokio::test]
+async fn an_empty_answer_costs_nothing() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(upstream::answer("204 No Content", &[], "")).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let (head, _) = turnpike
+        .post("/v1/chat/completions", &bank.token("").await, CHAT)
+        .await;
+    assert_eq!(head.status(), 204);
+    bank.audited().await;
+    assert_eq!(
+        bank.one::<i64>("select count(*) from turnpike.charge")
+            .await,
+        0
+    );
+}
