@@ -12,7 +12,7 @@ pub use request::request_text_tokens;
 /// Text goes to the tokenizer in pieces of at most this size, cut before white space where there is
 /// some: its word splitter backtracks over long runs.
 const PIECE_BYTES_MAX: usize = 512;
-/// Text of a request that is tokenised; the rest is taken to be as dense. About 15 ms of work.
+/// Text of a request that is tokenised; the rest is taken to be at least as dense. About 15 ms of work.
 const SAMPLE_BYTES_MAX: usize = 256 * 1024;
 
 /// Which vocabulary a model reads.

@@ -16,6 +16,8 @@ const TOKENS_PER_MESSAGE: u64 = 4;
 const TOKENS_PER_NAME: u64 = 1;
 /// The answer is primed with the start of the assistant's message.
 const TOKENS_PER_ANSWER: u64 = 3;
+/// Text that is not tokenised counts at least one token for so many bytes, however thin the sample was.
+const BYTES_PER_TOKEN_MAX: u64 = 4;
 /// Keys of text are shorter.
 const KEY_BYTES_MAX: usize = 32;
 
@@ -24,14 +26,16 @@ const KEY_BYTES_MAX: usize = 32;
 /// Counts what the model reads as text: strings under `messages`, `input`, `prompt`, `instructions`,
 /// `suffix`, and keys and strings of `tools`, `functions` and schemas; a token id in a prompt is a
 /// token. Chat adds 4 tokens per message, 1 per name and 3 for the start of the answer. Images,
-/// files and audio are not counted. At most 256 KiB of text is tokenised; the rest is taken to be as dense.
+/// files and audio are not counted. At most 256 KiB of text is tokenised. The rest of the text is taken to
+/// be as dense as that, and of a body of `body_bytes`, what follows the `frames` as dense as they are; but
+/// neither to have fewer tokens than one for four bytes.
 #[must_use]
-pub fn request_text_tokens(api: Api, model: &str, frames: &[Bytes]) -> u64 {
+pub fn request_text_tokens(api: Api, model: &str, frames: &[Bytes], body_bytes: u64) -> u64 {
     let mut reader = TextReader {
         scope: Scope::Nothing,
         takes: false,
         is_key: false,
-        is_string: false,
+        is_text: false,
         key: Scrap::new(KEY_BYTES_MAX),
         text: Scrap::new(SAMPLE_BYTES_MAX),
         text_bytes: 0,
@@ -48,16 +52,10 @@ pub fn request_text_tokens(api: Api, model: &str, frames: &[Bytes]) -> u64 {
     }
     let text = String::from_utf8_lossy(reader.text.bytes());
     let sampled = reader.text.bytes().len() as u64;
-    let mut tokens = text_tokens(model, &text);
-    if reader.text_bytes > sampled {
-        let scaled = u128::from(tokens)
-            .saturating_mul(u128::from(reader.text_bytes))
-            .checked_div(u128::from(sampled.max(1)));
-        tokens = scaled
-            .and_then(|scaled| u64::try_from(scaled).ok())
-            .unwrap_or(u64::MAX);
-    }
+    let mut tokens = extrapolate(text_tokens(model, &text), sampled, reader.text_bytes);
     tokens = tokens.saturating_add(reader.ids);
+    let seen = frames.iter().map(|frame| frame.len() as u64).sum();
+    tokens = extrapolate(tokens, seen, body_bytes);
     if api == Api::ChatCompletions || api == Api::Responses {
         tokens = tokens
             .saturating_add(reader.messages.saturating_mul(TOKENS_PER_MESSAGE))
@@ -65,6 +63,17 @@ pub fn request_text_tokens(api: Api, model: &str, frames: &[Bytes]) -> u64 {
             .saturating_add(TOKENS_PER_ANSWER);
     }
     tokens
+}
+
+/// Tokens of `all` bytes, the first `seen` of which have so many. A thin start says nothing of the rest:
+/// whoever writes the text chooses it.
+fn extrapolate(tokens: u64, seen: u64, all: u64) -> u64 {
+    let rest = all.saturating_sub(seen);
+    let as_dense = u128::from(tokens)
+        .saturating_mul(u128::from(rest))
+        .checked_div(u128::from(seen))
+        .map_or(0, |dense| u64::try_from(dense).unwrap_or(u64::MAX));
+    tokens.saturating_add(as_dense.max(rest.div_ceil(BYTES_PER_TOKEN_MAX)))
 }
 
 /// Where the strings now passing stand.
@@ -84,7 +93,8 @@ struct TextReader {
     /// Whether strings under the current key are text.
     takes: bool,
     is_key: bool,
-    is_string: bool,
+    /// Whether what now passes is text.
+    is_text: bool,
     key: Scrap,
     text: Scrap,
     /// All text, also what no longer fits the sample.
@@ -126,7 +136,6 @@ impl Visitor for TextReader {
 
     fn begin(&mut self, kind: Kind, here: Here<'_>) -> Result<(), Infallible> {
         self.is_key = kind == Kind::Key;
-        self.is_string = kind == Kind::String;
         match kind {
             Kind::Key if here.depth == 1 || self.scope != Scope::Nothing => self.key.clear(),
             Kind::Object if self.scope == Scope::Messages && here.depth == 2 => {
@@ -147,13 +156,19 @@ impl Visitor for TextReader {
             }
             _ => {}
         }
+        self.is_text = match kind {
+            Kind::Key => self.scope == Scope::Schema && here.depth > 1,
+            Kind::String => self.takes,
+            _ => false,
+        };
         Ok(())
     }
 
     fn text(&mut self, piece: &[u8]) {
         if self.is_key {
             self.key.text(piece);
-        } else if self.takes && self.is_string {
+        }
+        if self.is_text {
             self.text.text(piece);
             self.text_bytes = self.text_bytes.saturating_add(piece.len() as u64);
         }
@@ -162,9 +177,16 @@ impl Visitor for TextReader {
     fn unit(&mut self, unit: u16) {
         if self.is_key {
             self.key.unit(unit);
-        } else if self.takes && self.is_string {
+        }
+        if self.is_text {
             self.text.unit(unit);
-            self.text_bytes = self.text_bytes.saturating_add(1);
+            // Half a surrogate pair is half of four bytes.
+            let bytes = match unit {
+                0..0x80 => 1,
+                0x80..0x800 | 0xd800..0xe000 => 2,
+                _ => 3,
+            };
+            self.text_bytes = self.text_bytes.saturating_add(bytes);
         }
     }
 
@@ -183,16 +205,10 @@ impl Visitor for TextReader {
         }
         self.takes = match self.scope {
             Scope::Nothing => false,
-            Scope::Plain => true,
+            Scope::Plain | Scope::Schema => true,
             Scope::Messages => Self::is_text_key(key),
-            Scope::Schema => {
-                let (key, text) = (&self.key, &mut self.text);
-                text.text(key.bytes());
-                self.text_bytes = self.text_bytes.saturating_add(key.bytes().len() as u64);
-                true
-            }
         };
-        if self.scope == Scope::Messages && here.depth == 3 && self.key.bytes() == b"name" {
+        if self.scope == Scope::Messages && here.depth == 3 && key == b"name" {
             self.names = self.names.saturating_add(1);
         }
         Ok(())
@@ -211,7 +227,8 @@ mod tests {
                 .chunks(size)
                 .map(Bytes::copy_from_slice)
                 .collect();
-            assert_eq!(request_text_tokens(api, "gpt-4o", &frames), want, "{body}");
+            let tokens = request_text_tokens(api, "gpt-4o", &frames, body.len() as u64);
+            assert_eq!(tokens, want, "{body}");
         }
     }
 
@@ -241,11 +258,73 @@ mod tests {
         counts(Api::Embeddings, r#"{"input":["Hello","Hello"]}"#, 4);
     }
 
+    fn whole(body: String) -> u64 {
+        let body_bytes = body.len() as u64;
+        request_text_tokens(Api::Completions, "gpt-4o", &[Bytes::from(body)], body_bytes)
+    }
+
     #[test]
     fn text_past_the_sample_is_taken_to_be_as_dense() {
-        let text = "word ".repeat(300_000);
-        let body = format!(r#"{{"prompt":"{text}"}}"#);
-        let tokens = request_text_tokens(Api::Completions, "gpt-4o", &[Bytes::from(body)]);
-        assert!((290_000..310_000).contains(&tokens), "{tokens}");
+        let tokens = whole(format!(r#"{{"prompt":"{}"}}"#, "a b ".repeat(300_000)));
+        assert!((590_000..610_000).contains(&tokens), "{tokens}");
+    }
+
+    #[test]
+    fn a_thin_sample_does_not_make_the_rest_thin() {
+        // A prompt of 256 KiB of spaces and 400,000 hex digits was sampled where the spaces are. The digits,
+        // taken to be as thin, counted as next to nothing, and the exchange was charged so.
+        let text = " ".repeat(SAMPLE_BYTES_MAX) + &"3f9a0c7e".repeat(50_000);
+        let tokens = whole(format!(r#"{{"prompt":"{text}"}}"#));
+        assert!(tokens >= 100_000, "{tokens}");
+    }
+
+    #[test]
+    fn white_space_between_values_is_no_part_of_the_sample() {
+        let blank = " \n".repeat(SAMPLE_BYTES_MAX);
+        let prompt = "a b ".repeat(1000);
+        assert_eq!(
+            whole(format!(
+                r#"{{{blank}"prompt"{blank}:{blank}"{prompt}"{blank}}}"#
+            )),
+            whole(format!(r#"{{"prompt":"{prompt}"}}"#))
+        );
+    }
+
+    #[test]
+    fn what_follows_the_frames_counts() {
+        // Of a body that flows up only the first MiB is kept. With that much white space at its start, the
+        // estimate saw no text at all, however much of it followed.
+        let frames = [Bytes::from(format!("{{{}", " ".repeat(1 << 20)))];
+        let tokens = |api, body_bytes| request_text_tokens(api, "gpt-4o", &frames, body_bytes);
+        let seen = frames[0].len() as u64;
+        assert_eq!(tokens(Api::Completions, seen), 0);
+        assert_eq!(tokens(Api::Completions, seen + 400_001), 100_001);
+        assert_eq!(tokens(Api::ChatCompletions, seen + 400_001), 100_004);
+        // As dense as the frames, where they are denser than that.
+        let dense = format!(r#"{{"prompt":"{}"#, "a b ".repeat(10_000));
+        let frames = [Bytes::from(dense)];
+        let seen = frames[0].len() as u64;
+        let tokens = request_text_tokens(Api::Completions, "gpt-4o", &frames, 10 * seen);
+        assert!((190_000..210_000).contains(&tokens), "{tokens}");
+        // Nothing overflows, whatever is said.
+        let tokens = request_text_tokens(Api::Completions, "gpt-4o", &frames, u64::MAX);
+        assert!(tokens > u64::MAX / 4);
+        assert_eq!(request_text_tokens(Api::Completions, "gpt-4o", &[], 0), 0);
+    }
+
+    #[test]
+    fn escaped_text_past_the_sample_counts_as_what_it_says() {
+        // An escape counted as one byte beside a sample in which its character has three, so that a long prompt
+        // in escapes came to a third of the same prompt without.
+        let plain = whole(format!(r#"{{"prompt":"{}"}}"#, "\u{4e2d}".repeat(200_000)));
+        let escaped = whole(format!(r#"{{"prompt":"{}"}}"#, r"\u4e2d".repeat(200_000)));
+        assert!(escaped >= plain, "{escaped} against {plain}");
+    }
+
+    #[test]
+    fn a_long_key_of_a_schema_counts_whole() {
+        // Only the first 32 bytes of a key did, and a tool may name its properties as it likes.
+        let tokens = whole(format!(r#"{{"tools":[{{"{}":1}}]}}"#, "a b ".repeat(1000)));
+        assert!(tokens > 1900, "{tokens}");
     }
 }
