@@ -195,8 +195,9 @@ impl Reader<'_> {
             Event::Other => Event::named(&self.stream.name),
             event => event,
         };
+        // More may follow an error: text, and the terminal event with the usage.
         self.harvest.is_error |= event == Event::Error;
-        if matches!(event, Event::Terminal | Event::Error) {
+        if event == Event::Terminal {
             self.terminate();
         }
     }
@@ -212,12 +213,7 @@ impl Reader<'_> {
 
     fn end_event(&mut self) {
         match Event::named(&self.stream.name) {
-            Event::Error => {
-                self.harvest.is_error = true;
-                if self.api == Api::Responses {
-                    self.terminate();
-                }
-            }
+            Event::Error => self.harvest.is_error = true,
             // Its JSON may have been broken.
             Event::Terminal if self.api == Api::Responses => self.terminate(),
             _ => {}

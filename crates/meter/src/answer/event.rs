@@ -9,6 +9,7 @@ pub(super) enum Event {
     Audio,
     /// An item has begun.
     ItemAdded,
+    /// Something went wrong; not the last one.
     Error,
     /// The last one, with the usage.
     Terminal,

@@ -247,15 +247,41 @@ fn responses_end_with_their_terminal_event() {
             assert!(read(Api::Responses, stream).complete);
         }
     }
-    let error = format!(
-        "{head}event: error\ndata: {{\"type\":\"error\",\"error\":{{\"code\":\"x\"}}}}\n\n"
-    );
-    let shown = show(
-        AnswerMeter::new(Api::Responses, 200, None, None),
-        [error.as_bytes()],
-    );
-    assert_eq!(shown.tail, Some(head.len()));
-    assert!(shown.reading.is_error);
+}
+
+#[test]
+fn an_error_event_is_not_the_end_of_responses() {
+    // An upstream reported an error, recovered and went on to a `response.completed` with its usage. The error
+    // was taken for the end: nothing was charged, unless the rest happened to come in the same packet.
+    let error = r#"{"type":"error","code":"x","message":"no","param":null}"#;
+    let text = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"Hello\"}\n\n";
+    let last = "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":5,\"output_tokens\":2,\"total_tokens\":7}}}\n\n";
+    for error in [
+        format!("event: error\ndata: {error}\n\n"),
+        format!("data: {error}\n\n"),
+        "event: error\ndata: no\n\n".to_owned(),
+        "event: error\ndata: {\"error\":{\"code\":\"x\"}}\n\n".to_owned(),
+    ] {
+        let meter = || AnswerMeter::new(Api::Responses, 200, None, None);
+        let whole = format!("{error}{text}{last}");
+        let shown = show(meter(), [whole.as_bytes()]);
+        assert_eq!(shown.tail, Some(error.len() + text.len()), "{error}");
+        let frames = show(
+            meter(),
+            [error.as_bytes(), text.as_bytes(), last.as_bytes()],
+        );
+        assert_eq!(frames.tail, Some(error.len() + text.len()), "{error}");
+        assert_eq!(frames.reading, shown.reading);
+        assert_eq!(frames.reading.usage.unwrap().total().total(), 7);
+        // What was written after it counts, too, where the stream breaks off.
+        let cut = read(Api::Responses, format!("{error}{text}"));
+        assert!(!cut.complete && cut.is_error && cut.output_tokens_seen > 0);
+        // Alone it is an error that used nothing, and the end of the body is the end.
+        let shown = show(meter(), [error.as_bytes()]);
+        assert_eq!(shown.tail, None, "{error}");
+        let reading = shown.reading;
+        assert!(reading.is_error && reading.usage.is_none() && reading.output_tokens_seen == 0);
+    }
 }
 
 #[test]
