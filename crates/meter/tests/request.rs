@@ -253,7 +253,53 @@ fn wrong_types_are_refused_with_the_parameter() {
         facts(r#"{"n":1024,"max_tokens":9007199254740992}"#).choices,
         1024
     );
-    assert_eq!(facts(r#"{"n":0,"max_tokens":0}"#).output_limit, Some(0));
+}
+
+#[test]
+fn only_a_limit_that_the_endpoint_knows_is_one() {
+    // A Responses request said `max_tokens: 1` and was held for one token of output. Its upstream passes that
+    // key over, so the answer was as long as the model cared to make it, and the charge stopped at the hold.
+    let limit = |api, body: &str| {
+        let mut scanner = RequestScanner::new(api);
+        scanner.push(body.as_bytes()).unwrap();
+        scanner.finish().unwrap().output_limit
+    };
+    let (tokens, completion, output) = (
+        r#"{"max_tokens":1}"#,
+        r#"{"max_completion_tokens":2}"#,
+        r#"{"max_output_tokens":3}"#,
+    );
+    let all = r#"{"max_output_tokens":3,"max_tokens":1,"max_completion_tokens":2}"#;
+    for (api, limits) in [
+        (Api::ChatCompletions, [Some(1), Some(2), None, Some(2)]),
+        (Api::Completions, [Some(1), None, None, Some(1)]),
+        (Api::Responses, [None, None, Some(3), Some(3)]),
+        (Api::Embeddings, [None; 4]),
+    ] {
+        let read = [tokens, completion, output, all].map(|body| limit(api, body));
+        assert_eq!(read, limits, "{api:?}");
+    }
+    // What limits nothing is still read by one rule: once, and a whole number.
+    refused(
+        r#"{"max_output_tokens":"3"}"#,
+        K::ExpectedWholeNumber,
+        Some("max_output_tokens"),
+    );
+}
+
+#[test]
+fn a_limit_of_0_is_none() {
+    // Some upstreams take 0 for "no limit"; a hold for no output at all did not cover what they wrote.
+    for body in [
+        r#"{"max_tokens":0}"#,
+        r#"{"max_tokens":0,"max_completion_tokens":5}"#,
+        r#"{"max_tokens":5,"max_completion_tokens":0}"#,
+    ] {
+        assert_eq!(facts(body).output_limit, None, "{body}");
+    }
+    // An endpoint's foreign keys do not lift its limit either.
+    let other = r#"{"max_tokens":5,"max_output_tokens":0}"#;
+    assert_eq!(facts(other).output_limit, Some(5));
 }
 
 #[test]
@@ -459,6 +505,110 @@ fn what_the_length_does_not_bound_is_noticed() {
         r#"{"input":[{"type":"message","id":"msg_1","content":"x"},{"role":"user","content":"y"}]}"#,
     ] {
         assert!(!refers_outside(Api::Responses, body), "{body}");
+    }
+}
+
+#[test]
+fn a_part_that_nobody_has_heard_of_refers_outside() {
+    // Parts were compared with a list of those known to bring more than their bytes. `document_url` and
+    // `audio_url` came later: a few bytes of address were held, whole documents were read.
+    for part in [
+        r#"{"type":"document_url","x":"https://x/y.pdf"}"#,
+        r#"{"type":"audio_url"}"#,
+        r#"{"type":"hologram","hologram":"x"}"#,
+        r#"{"type":"TEXT","text":"x"}"#,
+        r#"{"type":["text"]}"#,
+        r#"{"Type":"hologram"}"#,
+        r#"{"type":"text","type":"hologram"}"#,
+        r#"{"type":"text","text":"x","nested":[{"type":"hologram"}]}"#,
+        r#"{"document_url":"https://x/y.pdf"}"#,
+        r#"{"audio_url":{"url":"https://x/y.mp3"}}"#,
+        r#"{"DOCUMENT_URL":"x"}"#,
+        "{\"image_url\u{17f}\":[\"x\"]}",
+        r#"{"hologram_urls":["x"]}"#,
+        r#"{"document":{"id":"x"}}"#,
+        r#"{"video":"x"}"#,
+        r#"{"media":["x"]}"#,
+    ] {
+        for body in [
+            format!(r#"{{"messages":[{{"role":"user","content":[{part}]}}]}}"#),
+            format!(r#"{{"input":[{{"role":"user","content":[{part}]}}]}}"#),
+            format!(r#"{{"input":[{part}]}}"#),
+            format!(r#"{{"prompt":[{part}]}}"#),
+            format!(r#"{{"content":{part}}}"#),
+            format!(r#"{{"instructions":[{part}]}}"#),
+            format!(r#"{{"prediction":{{"type":"content","content":[{part}]}}}}"#),
+        ] {
+            assert!(facts(&body).refers_outside, "{body}");
+        }
+    }
+    for body in [
+        r#"{"document_url":"x"}"#,
+        r#"{"image_urls":["x"]}"#,
+        r#"{"video":"x"}"#,
+        r#"{"media":["x"]}"#,
+        r#"{"extra":{"document_url":"x"}}"#,
+        r#"{"extra":{"type":"input_image"}}"#,
+    ] {
+        assert!(facts(body).refers_outside, "{body}");
+    }
+    // A key too long to be anyone's is nothing, however it is cut.
+    let long = format!(r#"{{"messages":[{{"{}_url":"x"}}]}}"#, "x".repeat(100));
+    assert!(!facts(&long).refers_outside);
+}
+
+#[test]
+fn ordinary_traffic_does_not_refer_outside() {
+    for (api, body) in [
+        (
+            Api::ChatCompletions,
+            r#"{"model":"gpt-4o","messages":[
+                {"role":"developer","content":[{"type":"text","text":"Be brief.","cache_control":{"type":"ephemeral"}}]},
+                {"role":"system","content":"x","name":"media"},
+                {"role":"user","name":"document","content":"See image_url and {\"type\":\"image_url\"}."},
+                {"role":"assistant","content":null,"refusal":null,"audio":null,"function_call":{"name":"f","arguments":"{}"},"tool_calls":[
+                    {"id":"call_1","type":"function","function":{"name":"look","arguments":"{\"type\":\"image\",\"image_url\":\"x\"}"}},
+                    {"id":"call_2","type":"custom","custom":{"name":"run","input":"video"}}]},
+                {"role":"tool","tool_call_id":"call_1","content":"{\"document_url\":\"x\"}"},
+                {"role":"tool","tool_call_id":"call_2","content":[{"type":"text","text":"media"}]},
+                {"role":"function","name":"f","content":"x"},
+                {"role":"assistant","content":[{"type":"refusal","refusal":"No."}]},
+                {"role":"assistant","refusal":"No.","reasoning_content":"Hm.","annotations":[{"type":"url_citation","url_citation":{"url":"x","title":"x","start_index":0,"end_index":1}}],
+                    "reasoning_details":[{"type":"reasoning.text","text":"Hm."}]}],
+              "prediction":{"type":"content","content":[{"type":"text","text":"x"}]},
+              "tools":[{"type":"function","function":{"name":"look","parameters":{"type":"object","properties":{"document":{"type":"string"},"page_url":{"type":["string","null"]}}}}}],
+              "tool_choice":{"type":"function","function":{"name":"look"}},
+              "response_format":{"type":"json_schema","json_schema":{"schema":{"type":"object","properties":{"media":{"type":"string"}}}}},
+              "thinking":{"type":"enabled"},"metadata":{"source_url":"x"},"max_completion_tokens":5}"#,
+        ),
+        (
+            Api::Responses,
+            r#"{"model":"gpt-5","instructions":"x","input":[
+                {"role":"developer","content":"x"},
+                {"type":"message","role":"user","content":[{"type":"input_text","text":"video"}]},
+                {"type":"reasoning","id":"rs_1","summary":[{"type":"summary_text","text":"x"}],"content":[{"type":"reasoning_text","text":"x"}],"encrypted_content":"x"},
+                {"type":"function_call","id":"fc_1","call_id":"call_1","name":"look","arguments":"{\"image_url\":\"x\"}","status":"completed"},
+                {"type":"function_call_output","call_id":"call_1","output":"{\"document_url\":\"x\"}"},
+                {"type":"function_call_output","call_id":"call_1","output":[{"type":"input_text","text":"x"}]},
+                {"type":"custom_tool_call","call_id":"call_2","name":"run","input":"media"},
+                {"type":"custom_tool_call_output","call_id":"call_2","output":"x"},
+                {"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[
+                    {"type":"output_text","text":"x","logprobs":[],"annotations":[{"type":"url_citation","url":"x","title":"x"}]},
+                    {"type":"refusal","refusal":"No."}]}],
+              "tools":[{"type":"function","name":"look","parameters":{"type":"object","properties":{"video":{"type":"string"}}}},{"type":"custom","name":"run","format":{"type":"grammar"}}],
+              "text":{"format":{"type":"json_schema","schema":{"properties":{"document_url":{"type":"string"}}}}},
+              "reasoning":{"effort":"low","summary":"auto"},"tool_choice":{"type":"function","name":"look"},"max_output_tokens":5}"#,
+        ),
+        (
+            Api::Completions,
+            r#"{"model":"m","prompt":["a","b"],"suffix":"media"}"#,
+        ),
+        (
+            Api::Embeddings,
+            r#"{"model":"m","input":["document","video"],"encoding_format":"float"}"#,
+        ),
+    ] {
+        assert!(!refers_outside(api, body), "{body}");
     }
 }
 

@@ -11,7 +11,8 @@ pub struct RequestFacts {
     pub stream: bool,
     /// `stream_options.include_usage`; absent and null are `None`.
     pub include_usage: Option<bool>,
-    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens` given, in tokens.
+    /// The largest limit given that the endpoint knows, in tokens: `max_tokens` and `max_completion_tokens` of
+    /// chats, `max_tokens` of completions, `max_output_tokens` of responses. Never 0: one of 0 is no limit.
     pub output_limit: Option<u64>,
     /// How many answers may be generated: the larger of `n` and `best_of`, at least 1.
     pub choices: u64,

@@ -1,5 +1,7 @@
 //! The keys of a request that are read, and how names are compared.
 
+use crate::Api;
+
 /// The longest key that can be one of ours, in bytes. Folding may take three bytes for a letter.
 pub(super) const KEY_BYTES_MAX: usize = 72;
 
@@ -9,7 +11,7 @@ pub(super) enum Top {
     Model,
     Stream,
     StreamOptions,
-    /// `max_tokens`, `max_completion_tokens`, `max_output_tokens`.
+    /// `max_tokens`, `max_completion_tokens`, `max_output_tokens`; see [`limits_output`].
     OutputLimit,
     /// `n`, `best_of`.
     Choices,
@@ -26,6 +28,8 @@ pub(super) enum Top {
     Tools,
     /// Items; one that only has an id refers outside.
     Input,
+    /// What else the model reads: messages and their like.
+    Content,
     /// Schemas and labels, where a key named `file` means nothing.
     Exempt,
     Other,
@@ -58,7 +62,7 @@ pub(super) const INCLUDE_USAGE: &str = "include_usage";
 
 /// Other top-level keys. Compared with [`folds_to`], since they can only make a bound larger, but for
 /// the exempt ones, which must match exactly.
-const OTHERS: [(&str, Top); 22] = [
+const OTHERS: [(&str, Top); 23] = [
     ("previous_response_id", Top::Outside),
     ("conversation", Top::Outside),
     ("web_search_options", Top::Outside),
@@ -66,11 +70,6 @@ const OTHERS: [(&str, Top); 22] = [
     ("plugins", Top::Outside),
     ("search_parameters", Top::Outside),
     ("enable_search", Top::Outside),
-    ("image_url", Top::Outside),
-    ("file_id", Top::Outside),
-    ("file_ids", Top::Outside),
-    ("file_url", Top::Outside),
-    ("file_data", Top::Outside),
     ("models", Top::Reroute),
     ("route", Top::Reroute),
     ("preset", Top::Reroute),
@@ -79,6 +78,12 @@ const OTHERS: [(&str, Top); 22] = [
     ("audio", Top::Audio),
     ("tools", Top::Tools),
     ("input", Top::Input),
+    ("messages", Top::Content),
+    ("content", Top::Content),
+    ("contents", Top::Content),
+    ("instructions", Top::Content),
+    ("system", Top::Content),
+    ("prediction", Top::Content),
     ("functions", Top::Exempt),
     ("response_format", Top::Exempt),
     ("metadata", Top::Exempt),
@@ -92,29 +97,84 @@ pub(super) fn other(key: &[u8]) -> Top {
             Top::Exempt => key == name.as_bytes(),
             _ => folds_to(key, name),
         })
-        .map_or(Top::Other, |(_, top)| *top)
+        .map(|(_, top)| *top)
+        .or_else(|| names_outside(key).then_some(Top::Outside))
+        .unwrap_or(Top::Other)
 }
 
-/// Keys inside messages and items whose values are not text, or stand elsewhere.
+/// Whether the endpoint takes its output limit from `name`. What its upstream passes over limits nothing.
+pub(super) fn limits_output(api: Api, name: &str) -> bool {
+    match api {
+        Api::ChatCompletions => matches!(name, "max_tokens" | "max_completion_tokens"),
+        Api::Completions => name == "max_tokens",
+        Api::Responses => name == "max_output_tokens",
+        Api::Embeddings => false,
+    }
+}
+
+/// Keys whose values are not text, or stand elsewhere: these, and all that end in `_url` or `_urls`.
 pub(super) fn names_outside(key: &[u8]) -> bool {
     const NAMES: [&str; 12] = [
-        "image_url",
         "file_id",
         "file_ids",
-        "file_url",
         "file_data",
         "input_audio",
         "image",
         "images",
-        "video_url",
         "file",
         "audio",
         "vector_store_ids",
+        "document",
+        "video",
+        "media",
     ];
-    NAMES.iter().any(|name| folds_to(key, name))
+    // How much of a longer key was kept depends on how the body was cut.
+    if key.len() > KEY_BYTES_MAX {
+        return false;
+    }
+    let last = key.iter().rposition(|&byte| byte == b'_').unwrap_or(0);
+    let tail = key.get(last..).unwrap_or_default();
+    folds_to(tail, "_url")
+        || folds_to(tail, "_urls")
+        || NAMES.iter().any(|name| folds_to(key, name))
 }
 
-/// Values of `type` whose content is not text, or stands elsewhere.
+/// Values of `type` inside what the model reads whose content is text that stands in the body. All
+/// others, known or yet to come, are taken to stand elsewhere: that only makes a hold larger.
+pub(super) fn is_text_type(value: &[u8]) -> bool {
+    const TYPES: [&[u8]; 21] = [
+        // Parts of content.
+        b"text",
+        b"input_text",
+        b"output_text",
+        b"refusal",
+        b"summary_text",
+        b"reasoning_text",
+        // Items of Responses.
+        b"message",
+        b"reasoning",
+        b"function_call",
+        b"function_call_output",
+        b"custom_tool_call",
+        b"custom_tool_call_output",
+        // Members of `tool_calls`.
+        b"function",
+        b"custom",
+        // `prediction`, and where an answer got a sentence from.
+        b"content",
+        b"url_citation",
+        // `cache_control` of a part.
+        b"ephemeral",
+        // What other providers give back of their reasoning.
+        b"thinking",
+        b"reasoning.text",
+        b"reasoning.summary",
+        b"reasoning.encrypted",
+    ];
+    TYPES.contains(&value)
+}
+
+/// Values of `type` elsewhere whose content is not text, or does not stand in the body.
 pub(super) fn is_outside_type(value: &[u8]) -> bool {
     const TYPES: [&str; 10] = [
         "input_image",

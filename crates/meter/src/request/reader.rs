@@ -31,7 +31,10 @@ enum Want {
     ServiceTier,
     Number,
     Modality,
+    /// `type` inside what the model reads.
     ContentType,
+    /// `type` elsewhere.
+    OtherType,
     ToolType,
 }
 
@@ -60,6 +63,8 @@ pub(super) struct Reader {
     /// What the object now passing in `tools` or `input` has shown.
     has_type: bool,
     has_id: bool,
+    /// Some limit of the output was 0, which upstreams take for none.
+    is_unlimited: bool,
 }
 
 impl Reader {
@@ -78,6 +83,23 @@ impl Reader {
             nested: Nested::Nothing,
             has_type: false,
             has_id: false,
+            is_unlimited: false,
+        }
+    }
+
+    /// The facts, once the body has ended.
+    pub(super) fn finish(self, body_bytes: u64) -> RequestFacts {
+        let Self {
+            facts,
+            is_unlimited,
+            ..
+        } = self;
+        RequestFacts {
+            body_bytes,
+            output_limit: facts.output_limit.filter(|_| !is_unlimited),
+            choices: facts.choices.max(1),
+            inputs: facts.inputs.max(1),
+            ..facts
         }
     }
 
@@ -186,13 +208,15 @@ impl Reader {
             Nested::Outside => self.facts.refers_outside |= kind != Kind::Null,
             Nested::Id => self.has_id = true,
             Nested::Type if kind == Kind::String => {
-                let is_tool = self.top == Top::Tools;
-                self.has_type |= is_tool || here.depth == 3;
-                self.want(if is_tool {
-                    Want::ToolType
-                } else {
-                    Want::ContentType
+                self.has_type |= self.top == Top::Tools || here.depth == 3;
+                self.want(match self.top {
+                    Top::Tools => Want::ToolType,
+                    Top::Prompt | Top::Input | Top::Content => Want::ContentType,
+                    _ => Want::OtherType,
                 });
+            }
+            Nested::Type if matches!(self.top, Top::Prompt | Top::Input | Top::Content) => {
+                self.facts.refers_outside |= kind != Kind::Null;
             }
             _ => {}
         }

@@ -96,10 +96,6 @@ impl RequestScanner {
         if !self.lexer.is_done() {
             return Err(BodyError::new(K::Unfinished, None, body_bytes));
         }
-        let mut facts = self.reader.facts;
-        facts.body_bytes = body_bytes;
-        facts.choices = facts.choices.max(1);
-        facts.inputs = facts.inputs.max(1);
-        Ok(facts)
+        Ok(self.reader.finish(body_bytes))
     }
 }

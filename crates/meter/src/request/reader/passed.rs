@@ -38,9 +38,9 @@ impl Reader {
         if !digits.iter().all(u8::is_ascii_digit) {
             return Err(self.refuse(K::ExpectedWholeNumber, here));
         }
-        let (field, max) = match self.top {
-            Top::Choices => (None, CHOICES_MAX),
-            _ => (Some(&mut self.facts.output_limit), OUTPUT_LIMIT_MAX),
+        let max = match self.top {
+            Top::Choices => CHOICES_MAX,
+            _ => OUTPUT_LIMIT_MAX,
         };
         let number = std::str::from_utf8(digits)
             .ok()
@@ -50,9 +50,11 @@ impl Reader {
         let Some(number) = number else {
             return Err(self.refuse(K::NumberTooLarge, here));
         };
-        match field {
-            Some(limit) => *limit = Some(limit.unwrap_or(0).max(number)),
-            None => self.facts.choices = self.facts.choices.max(number),
+        match self.top {
+            Top::Choices => self.facts.choices = self.facts.choices.max(number),
+            _ if !keys::limits_output(self.api, self.param) => {}
+            _ if number == 0 => self.is_unlimited = true,
+            _ => self.facts.output_limit = self.facts.output_limit.max(Some(number)),
         }
         Ok(())
     }
@@ -79,6 +81,9 @@ impl Reader {
                 self.facts.refers_outside |= is_other;
             }
             Want::ContentType => {
+                self.facts.refers_outside |= !keys::is_text_type(self.scrap.bytes())
+            }
+            Want::OtherType => {
                 self.facts.refers_outside |= keys::is_outside_type(self.scrap.bytes())
             }
             Want::ToolType => {
