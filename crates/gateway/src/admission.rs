@@ -229,8 +229,10 @@ pub(crate) async fn hold(
         context_window_assumed: Some(gateway.settings.context_window_assumed.get().into()),
         output_max_assumed: Some(gateway.settings.output_max_assumed.get().into()),
     };
+    let param = limiting_param(api);
     let bound = quote.bound(&ask).map_err(|error| Refusal::Unbounded {
-        message: unbounded(error),
+        param,
+        message: unbounded(error, param),
     })?;
     let request = HoldRequest {
         exchange,
@@ -245,6 +247,7 @@ pub(crate) async fn hold(
         .await
         .map_err(|error| match error {
             TakeError::Insufficient { available, .. } => Refusal::InsufficientQuota {
+                param,
                 bound: bound.amount,
                 available,
                 fitting: quote.output_limit_within(&ask, available),
@@ -262,10 +265,22 @@ pub(crate) async fn hold(
         })
 }
 
-fn unbounded(error: BoundError) -> String {
-    format!(
-        "What this request can cost has no upper bound: {error}. Give max_completion_tokens (or max_output_tokens), or a smaller n."
-    )
+/// The parameter that limits an endpoint's output, as its API names it.
+const fn limiting_param(api: Api) -> Option<&'static str> {
+    match api {
+        Api::ChatCompletions => Some("max_completion_tokens"),
+        Api::Completions => Some("max_tokens"),
+        Api::Responses => Some("max_output_tokens"),
+        Api::Embeddings => None,
+    }
+}
+
+fn unbounded(error: BoundError, param: Option<&str>) -> String {
+    let remedy = match param {
+        Some(param) => format!("Give {param}, or ask for fewer answers"),
+        None => "Send less at once".to_owned(),
+    };
+    format!("What this request can cost has no upper bound: {error}. {remedy}.")
 }
 
 #[cfg(test)]

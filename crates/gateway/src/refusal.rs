@@ -36,6 +36,8 @@ pub(crate) enum Refusal {
     },
     /// Balance or budget does not cover what the request can cost.
     InsufficientQuota {
+        /// The parameter that limits this endpoint's output; `None` where there is none.
+        param: Option<&'static str>,
         /// The most it can cost.
         bound: Amount,
         /// What is left.
@@ -66,6 +68,8 @@ pub(crate) enum Refusal {
     },
     /// What the request can cost has no upper bound.
     Unbounded {
+        /// The parameter that would bound it, if there is one.
+        param: Option<&'static str>,
         /// Says what would bound it.
         message: String,
     },
@@ -158,15 +162,15 @@ impl Refusal {
                     format!("The model `{model}` does not exist or you do not have access to it. GET /v1/models lists what this access token may use."),
                 )
             },
-            Self::InsufficientQuota { bound, available, fitting } => Row {
+            Self::InsufficientQuota { param, bound, available, fitting } => Row {
                 retry: Retry::Never,
                 ..row(
                     StatusCode::TOO_MANY_REQUESTS,
                     "insufficient_quota",
                     "insufficient_quota",
-                    match fitting {
-                        Some(limit) => format!(
-                            "This request could cost up to {bound} USD and {available} USD are left. With max_completion_tokens (or max_output_tokens) of at most {limit} it would fit."
+                    match param.zip(*fitting) {
+                        Some((param, limit)) => format!(
+                            "This request could cost up to {bound} USD and {available} USD are left. With {param} of at most {limit} it would fit."
                         ),
                         None => format!("This request could cost up to {bound} USD and {available} USD are left. Top up the account or raise the token's budget."),
                     },
@@ -199,8 +203,8 @@ impl Refusal {
                 "request_too_large",
                 format!("The request body is longer than the {bytes_max} bytes that this gateway takes."),
             ),
-            Self::Unbounded { message } => {
-                Row { param: Some("max_completion_tokens".into()), ..row(StatusCode::BAD_REQUEST, invalid, "unbounded_cost", message.clone()) }
+            Self::Unbounded { param, message } => {
+                Row { param: param.map(str::to_owned), ..row(StatusCode::BAD_REQUEST, invalid, "unbounded_cost", message.clone()) }
             }
             Self::UploadTimeout => Row {
                 retry: Retry::Never,
@@ -371,6 +375,7 @@ mod tests {
         let refusal = Refusal::InsufficientQuota {
             bound: Amount::from_nano(5),
             available: Amount::ZERO,
+            param: Some("max_tokens"),
             fitting: Some(7),
         };
         assert_row(
@@ -414,6 +419,7 @@ mod tests {
         assert_row(&refusal, 400, INVALID, "invalid_json", &[]);
         assert_row(
             &Refusal::Unbounded {
+                param: None,
                 message: "No.".into(),
             },
             400,
