@@ -10,8 +10,6 @@ use std::time::SystemTime;
 
 use ledger::{Config, admin::Admin};
 
-pub(crate) use prices::import_shipped;
-
 use crate::{
     cli::Command,
     fatal::{Code, Fatal},

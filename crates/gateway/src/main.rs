@@ -21,6 +21,7 @@ mod refusal;
 mod sandbox;
 mod serve;
 mod settings;
+mod shipped;
 mod startup;
 mod telemetry;
 mod upload;

@@ -11,10 +11,10 @@ use tariff::{Amount, Pattern, Price, PriceId, Rates, Tier};
 use tokio::runtime::Runtime;
 
 use crate::{
-    commands::import_shipped,
     fatal::{Code, Fatal},
     sandbox,
     settings::{self, Secret},
+    shipped,
 };
 
 /// The database in the private Postgres.
@@ -148,7 +148,7 @@ pub(crate) async fn first_start(config: &Config) -> Result<Option<FirstStart>, F
     if !admin.tokens(None).await?.is_empty() {
         return Ok(None);
     }
-    let prices = import_shipped(&mut admin).await?.set;
+    let prices = shipped::import(&mut admin).await?.set;
     for pattern in [sandbox::MODEL.to_owned(), format!("{}-*", sandbox::MODEL)] {
         admin.set_price(&sandbox_price(&pattern)).await?;
     }

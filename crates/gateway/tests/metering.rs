@@ -9,7 +9,7 @@ use testkit::{
 };
 use tokio_postgres::Row;
 
-use crate::support::{Bank, Turnpike, eventually, post};
+use crate::support::{Bank, Turnpike, eventually, paused_stream, post};
 
 const CHAT: &str = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}"#;
 const STREAM: &str = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Hello"}]}"#;
@@ -110,27 +110,7 @@ async fn a_stream_is_charged_by_its_usage_frame() {
 #[tokio::test]
 async fn nothing_of_the_tail_passes_while_the_charge_is_not_durable() {
     let bank = Bank::open().await;
-    let go_on = Held::default();
-    let gate = go_on.clone();
-    let upstream = Upstream::scripted(move |mut wire| {
-        let gate = gate.clone();
-        async move {
-            wire.read_message().await;
-            wire.send([sse_head(), sse_event(DELTA)].concat()).await;
-            gate.released().await;
-            wire.send(
-                [
-                    sse_event(USAGE),
-                    sse_event("[DONE]"),
-                    upstream::LAST_CHUNK.to_vec(),
-                ]
-                .concat(),
-            )
-            .await;
-            wire.has_more().await;
-        }
-    })
-    .await;
+    let (upstream, go_on) = paused_stream(&[DELTA], &[USAGE, "[DONE]"]).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let mut wire = Wire::connect(turnpike.clients).await;
     wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))
@@ -172,27 +152,7 @@ async fn nothing_of_the_tail_passes_while_the_charge_is_not_durable() {
 #[tokio::test]
 async fn a_client_that_hangs_up_at_the_first_frame_pays_as_much_as_one_that_stays() {
     let bank = Bank::open().await;
-    let left = Held::default();
-    let gone = left.clone();
-    let upstream = Upstream::scripted(move |mut wire| {
-        let gone = gone.clone();
-        async move {
-            wire.read_message().await;
-            wire.send([sse_head(), sse_event(DELTA)].concat()).await;
-            gone.released().await;
-            wire.send(
-                [
-                    sse_event(USAGE),
-                    sse_event("[DONE]"),
-                    upstream::LAST_CHUNK.to_vec(),
-                ]
-                .concat(),
-            )
-            .await;
-            wire.has_more().await;
-        }
-    })
-    .await;
+    let (upstream, left) = paused_stream(&[DELTA], &[USAGE, "[DONE]"]).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let mut wire = Wire::connect(turnpike.clients).await;
     wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))
@@ -552,27 +512,7 @@ async fn a_stream_that_was_aborted_by_us_ends_in_no_clean_close() {
     // A gateway that cannot make the charge durable must not let the answer look finished. Here Postgres refuses the
     // settlement for good: the price row the charge names has been deleted by force.
     let bank = Bank::open().await;
-    let go_on = Held::default();
-    let gate = go_on.clone();
-    let upstream = Upstream::scripted(move |mut wire| {
-        let gate = gate.clone();
-        async move {
-            wire.read_message().await;
-            wire.send([sse_head(), sse_event(DELTA)].concat()).await;
-            gate.released().await;
-            wire.send(
-                [
-                    sse_event(USAGE),
-                    sse_event("[DONE]"),
-                    upstream::LAST_CHUNK.to_vec(),
-                ]
-                .concat(),
-            )
-            .await;
-            wire.has_more().await;
-        }
-    })
-    .await;
+    let (upstream, go_on) = paused_stream(&[DELTA], &[USAGE, "[DONE]"]).await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let mut wire = Wire::connect(turnpike.clients).await;
     wire.send(post("/v1/chat/completions", &bank.token("").await, STREAM))

@@ -1,12 +1,11 @@
 //! SIGTERM loses no charge: no new work, open streams finish, everything is settled.
 
 use testkit::{
-    body::Held,
     raw::{Wire, patiently},
     upstream::{self, Upstream, sse_event, sse_head},
 };
 
-use crate::support::{Bank, Turnpike, eventually, post};
+use crate::support::{Bank, Turnpike, eventually, paused_stream, post};
 
 const STREAM: &str = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"max_tokens":20,"messages":[]}"#;
 const DELTA: &str = r#"{"choices":[{"delta":{"content":"Hi"}}]}"#;
@@ -16,27 +15,7 @@ const USAGE: &str =
 #[tokio::test]
 async fn open_streams_finish_and_are_charged() {
     let bank = Bank::open().await;
-    let go_on = Held::default();
-    let gate = go_on.clone();
-    let upstream = Upstream::scripted(move |mut wire| {
-        let gate = gate.clone();
-        async move {
-            wire.read_message().await;
-            wire.send([sse_head(), sse_event(DELTA)].concat()).await;
-            gate.released().await;
-            wire.send(
-                [
-                    sse_event(USAGE),
-                    sse_event("[DONE]"),
-                    upstream::LAST_CHUNK.to_vec(),
-                ]
-                .concat(),
-            )
-            .await;
-            wire.has_more().await;
-        }
-    })
-    .await;
+    let (upstream, go_on) = paused_stream(&[DELTA], &[USAGE, "[DONE]"]).await;
     let mut turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
     let token = bank.token("").await;
     let mut wires = Vec::new();

@@ -10,8 +10,10 @@ use std::{
 };
 
 use testkit::{
+    body::Held,
     postgres::TestDb,
     raw::{Head, Wire, patiently},
+    upstream::{LAST_CHUNK, Upstream, sse_event, sse_head},
 };
 use tokio_postgres::{Client, Row};
 
@@ -199,6 +201,29 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
         assert!(Instant::now() < deadline, "did not happen: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// An upstream that sends the first events of a stream, waits until it is released, then sends the others and ends.
+pub(crate) async fn paused_stream(before: &[&str], after: &[&str]) -> (Upstream, Held) {
+    let events =
+        |events: &[&str]| -> Vec<u8> { events.iter().flat_map(|event| sse_event(event)).collect() };
+    let before = [sse_head(), events(before)].concat();
+    let after = [events(after), LAST_CHUNK.to_vec()].concat();
+    let go_on = Held::default();
+    let gate = go_on.clone();
+    let upstream = Upstream::scripted(move |mut wire| {
+        let (before, after, gate) = (before.clone(), after.clone(), gate.clone());
+        async move {
+            wire.read_message().await;
+            wire.send(before).await;
+            gate.released().await;
+            // Who reads it may have gone.
+            let _ = wire.try_send(after).await;
+            wire.has_more().await;
+        }
+    })
+    .await;
+    (upstream, go_on)
 }
 
 /// A database with prices, an account and a token.

@@ -8,14 +8,10 @@ use tariff::{Pattern, Price, PriceId, Rates, Tier};
 use super::{now_ms, table::Table};
 use crate::{
     cli::{self, Import, SetPrice},
-    fatal::{Code, Fatal, io_code},
-    price_list::{self, Options, PriceList},
+    fatal::{Fatal, io_code},
+    price_list::Options,
+    shipped,
 };
-
-/// The list that comes with the program.
-const SHIPPED: &str = include_str!("../../../../config/model_prices.json");
-/// Its name where the source of a price is told.
-const SHIPPED_NAME: &str = "model_prices.json";
 
 pub(super) async fn run(command: cli::Price, admin: &mut Admin) -> Result<(), Fatal> {
     match command {
@@ -25,14 +21,6 @@ pub(super) async fn run(command: cli::Price, admin: &mut Admin) -> Result<(), Fa
             self::list(prefix.as_deref().unwrap_or_default(), admin).await
         }
     }
-}
-
-/// Imports the list that comes with the program, as the first start of the embedded default does.
-pub(crate) async fn import_shipped(admin: &mut Admin) -> Result<Imported, Fatal> {
-    let list = read(SHIPPED, SHIPPED_NAME, &Options::default())?;
-    Ok(admin
-        .import_prices(&rows(list.prices, SHIPPED_NAME))
-        .await?)
 }
 
 async fn import(import: Import, admin: &mut Admin) -> Result<(), Fatal> {
@@ -45,19 +33,21 @@ async fn import(import: Import, admin: &mut Admin) -> Result<(), Fatal> {
         Some(path) => (
             read_file(path)?,
             path.file_name().map_or_else(
-                || SHIPPED_NAME.to_owned(),
+                || shipped::NAME.to_owned(),
                 |name| name.to_string_lossy().into_owned(),
             ),
         ),
-        None => (SHIPPED.to_owned(), SHIPPED_NAME.to_owned()),
+        None => (shipped::TEXT.to_owned(), shipped::NAME.to_owned()),
     };
-    let list = read(&text, &name, &options)?;
+    let list = shipped::read(&text, &name, &options)?;
     eprint!("{}", list.report);
     if import.dry_run {
         println!("{} price rows would be set", list.prices.len());
         return Ok(());
     }
-    let Imported { set, unchanged } = admin.import_prices(&rows(list.prices, &name)).await?;
+    let Imported { set, unchanged } = admin
+        .import_prices(&shipped::rows(list.prices, &name))
+        .await?;
     println!("{set} price rows set, {unchanged} unchanged");
     Ok(())
 }
@@ -70,22 +60,6 @@ fn read_file(path: &Path) -> Result<String, Fatal> {
             &error,
         )
     })
-}
-
-fn read(text: &str, name: &str, options: &Options) -> Result<PriceList, Fatal> {
-    price_list::read(text, options)
-        .map_err(|error| Fatal::because(Code::Data, &format!("{name} cannot be imported"), &error))
-}
-
-fn rows(prices: Vec<Price>, source: &str) -> Vec<NewPrice> {
-    prices
-        .into_iter()
-        .map(|price| NewPrice {
-            price,
-            disconnect: None,
-            source: Some(source.to_owned()),
-        })
-        .collect()
 }
 
 async fn set(set: SetPrice, admin: &mut Admin) -> Result<(), Fatal> {
