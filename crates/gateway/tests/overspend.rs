@@ -4,7 +4,7 @@ use tariff::Amount;
 use testkit::{
     body::Held,
     raw::{Wire, patiently},
-    upstream::{Upstream, json},
+    upstream::{LAST_CHUNK, Upstream, chunk, json},
 };
 use tokio::task::JoinSet;
 
@@ -203,4 +203,44 @@ async fn a_model_without_a_price_is_refused_before_the_last_byte() {
     );
     assert!(String::from_utf8(body).unwrap().contains("`gpt-9`"));
     assert_eq!(upstream.connections(), 0);
+}
+
+/// A chunked body tells its end only after its last byte of JSON: that byte must wait all the same.
+#[tokio::test]
+async fn the_closing_brace_of_a_chunked_body_is_withheld_until_the_hold() {
+    let bank = Bank::open().await;
+    let upstream = Upstream::answering(json(ANSWER)).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let token = bank.token(", budget_usd => 0.000000001").await;
+    let mut wire = Wire::connect(turnpike.clients).await;
+    wire.send(format!("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+    wire.send(chunk(r#"{"model":"gpt-4o","max_tokens":1,"#))
+        .await;
+    eventually("the first chunk flows", async || {
+        let received = upstream.received();
+        received
+            .first()
+            .is_some_and(|got| got.text().contains("max_tokens"))
+            .then_some(())
+    })
+    .await;
+    wire.send(chunk(r#""messages":[]}"#)).await;
+    eventually("the second chunk flows", async || {
+        upstream.received_text().contains("messages").then_some(())
+    })
+    .await;
+    assert!(
+        !upstream.received_text().contains("[]}"),
+        "the upstream has all of the JSON"
+    );
+    wire.send(LAST_CHUNK).await;
+    assert_eq!(
+        patiently("an answer", wire.read_message()).await.0.status(),
+        429
+    );
+    assert!(
+        !upstream.received_text().contains("[]}"),
+        "the upstream has all of the JSON"
+    );
+    bank.audited().await;
 }
