@@ -165,7 +165,8 @@ impl Exchange {
                 Ok(self.answer_own(&models::list(&gateway.ledger.catalog(), &token, now_ms)))
             }
             Endpoint::Model => {
-                let name = below_base(request.uri().path()).trim_start_matches("/models/");
+                let path = below_base(request.uri().path());
+                let name = path.strip_prefix("/models/").unwrap_or(path);
                 let model = models::one(&gateway.ledger.catalog(), &token, name, now_ms)?;
                 Ok(self.answer_own(&model))
             }

@@ -138,6 +138,15 @@ async fn the_models_a_token_may_use_are_listed() {
             .status(),
         404
     );
+    // Only the first `models/` is the path's; a name may begin so as well.
+    assert_eq!(
+        turnpike
+            .call(get("/v1/models/models/gpt-4o"))
+            .await
+            .0
+            .status(),
+        404
+    );
     assert_eq!(upstream.connections(), 0);
 }
 
