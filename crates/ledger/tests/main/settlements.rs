@@ -91,6 +91,28 @@ async fn a_second_settlement_charges_nothing() {
     books.audit_is_empty().await;
 }
 
+/// A settlement commits without waiting for the disk, and the commit behind it waits for both. Were that one left out,
+/// the log would be written out some time later, and an answer's tail released before its charge is durable.
+#[tokio::test]
+async fn a_settlement_that_was_acknowledged_is_in_the_log_on_disk() {
+    let books = Books::with(1_000_000).await;
+    let ledger = books.ledger().await;
+    for _ in 0..20 {
+        let hold = take(&ledger, books.want(100)).await;
+        // Whatever the settlement writes stands behind this place.
+        let before = "select pg_current_wal_insert_lsn()::text";
+        let before: String = books.client.query_one(before, &[]).await.unwrap().get(0);
+        hold.settle(books.charge(60)).await.unwrap();
+        let flushed =
+            format!("select (pg_current_wal_flush_lsn() > '{before}'::pg_lsn)::int::bigint");
+        assert_eq!(
+            books.number(&flushed).await,
+            1,
+            "acknowledged, and not yet flushed"
+        );
+    }
+}
+
 #[tokio::test]
 async fn one_bad_row_is_isolated_and_the_others_commit() {
     let books = Books::with(1_000_000).await;
