@@ -16,6 +16,7 @@ mod error;
 mod gauges;
 mod hold;
 mod ids;
+pub mod journal;
 mod ledger;
 mod link;
 mod listen;
