@@ -21,6 +21,7 @@ mod ledger;
 mod link;
 mod listen;
 pub mod migrate;
+pub mod recorder;
 mod secret;
 mod settle;
 mod take;
