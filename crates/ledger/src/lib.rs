@@ -7,6 +7,7 @@
 
 mod access_token;
 pub mod admin;
+pub mod blackbox;
 mod catalog;
 mod charge;
 pub mod cluster;
