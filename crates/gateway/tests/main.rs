@@ -11,6 +11,7 @@ mod embedded;
 mod metering;
 mod operators;
 mod overspend;
+mod reconcile;
 mod refusals;
 mod sdk;
 mod shutdown;
