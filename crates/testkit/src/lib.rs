@@ -3,6 +3,8 @@
 pub mod body;
 mod head;
 #[cfg(feature = "postgres")]
+pub mod pgbouncer;
+#[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod raw;
 #[cfg(feature = "tls")]
