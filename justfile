@@ -33,7 +33,7 @@ soak minutes=soak_minutes:
     export TURNPIKE_SOAK=1
     end=$((SECONDS + {{ minutes }} * 60))
     for ((round = 1; SECONDS < end; round++)); do
-        say "round $round, $(((end - SECONDS) / 60)) minutes left"
+        say "round $round, $(( (end - SECONDS) / 60 )) minutes left"
         # A round that hangs is a failure, too.
         timeout {{ soak_round }} cargo test --locked --quiet --package gateway --test gateway -- replicas::
     done

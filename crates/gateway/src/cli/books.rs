@@ -26,7 +26,8 @@ pub(crate) struct Reconcile {
     /// Charges of this upstream only. Give it when there are several providers.
     #[arg(long, value_name = "NAME")]
     pub(crate) upstream: Option<String>,
-    /// Charges of these endpoints only (chat/completions, responses, …). By default those the export is about.
+    /// Charges of these endpoints only (chat/completions, responses, …). By default those the export is about; a table cannot
+    /// say, so that the dashboard's of embeddings wants `--endpoints embeddings`.
     #[arg(long, value_delimiter = ',', value_name = "ENDPOINT")]
     pub(crate) endpoints: Option<Vec<String>>,
     /// The export's rows of these projects only; an organization often has others.
