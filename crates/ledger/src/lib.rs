@@ -7,6 +7,7 @@
 
 mod access_token;
 pub mod admin;
+pub mod blackbox;
 mod catalog;
 mod charge;
 pub mod cluster;
@@ -16,10 +17,12 @@ mod error;
 mod gauges;
 mod hold;
 mod ids;
+pub mod journal;
 mod ledger;
 mod link;
 mod listen;
 pub mod migrate;
+pub mod recorder;
 mod secret;
 mod settle;
 mod take;

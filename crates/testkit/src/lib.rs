@@ -1,6 +1,7 @@
 //! What tests lean on: a scripted upstream, raw ends of wires, scripted bodies. For tests only.
 
 pub mod body;
+mod disk;
 mod head;
 #[cfg(feature = "postgres")]
 pub mod pgbouncer;
@@ -10,3 +11,5 @@ pub mod raw;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod upstream;
+
+pub use disk::SmallDisk;
