@@ -13,6 +13,7 @@ mod operators;
 mod overspend;
 mod reconcile;
 mod refusals;
+mod replicas;
 mod sdk;
 mod shutdown;
 mod transparency;
