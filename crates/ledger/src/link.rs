@@ -23,16 +23,22 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) const fn new(
-        connector: Connector,
-        session: Session,
-        shown: Option<Arc<Gauges>>,
-    ) -> Self {
+    /// Connects when it is first needed.
+    pub(crate) const fn new(connector: Connector, shown: Option<Arc<Gauges>>) -> Self {
         Self {
             connector,
-            session: Some(session),
+            session: None,
             shown,
         }
+    }
+
+    /// Connects now.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached.
+    pub(crate) async fn connect(mut self) -> Result<Self, LedgerError> {
+        self.session = Some(self.open().await?);
+        Ok(self)
     }
 
     /// Runs a statement, connecting first if need be. After a failure of the connection its outcome is unknown.

@@ -9,11 +9,11 @@ use ledger::{
     cluster::{Cluster, Options},
     migrate,
 };
-use tariff::{Amount, PriceId};
+use tariff::PriceId;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::{Books, charge, refusal, take};
+use crate::support::{Books, charge, evidence, money, refusal, take};
 
 /// A cluster of the test's own, which it may stop: here with its durability on.
 struct Own {
@@ -75,8 +75,8 @@ impl Own {
             exchange: Uuid::now_v7(),
             token: self.token,
             account: self.account,
-            amount: Amount::from_nano(100),
-            model: "gpt-4o".into(),
+            means: money(100),
+            evidence: evidence(self.price),
         }
     }
 }
@@ -96,20 +96,29 @@ async fn settlements_wait_for_postgres_to_come_back_and_none_is_lost() {
     for hold in holds {
         settling.push(hold.settle(charge(own.price, 60)));
     }
-    while ledger.is_ready() {
+    while ledger.stats().connected {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // A take is refused after some patience, and not before.
-    assert!(
-        matches!(refusal(ledger.take(own.want()).await), TakeError::Unavailable(error) if error.is_unavailable())
-    );
+    // While the purse lasts, exchanges go on; then a take is refused after some patience, and not before.
+    let mut on_credit = Vec::new();
+    let error = loop {
+        match ledger.take(own.want()).await {
+            Ok(hold) => on_credit.push(hold),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, TakeError::Unavailable(error) if error.is_unavailable()));
+    assert!(!on_credit.is_empty());
+    for hold in on_credit {
+        hold.release().await.unwrap();
+    }
     assert!(ledger.drain(Duration::from_millis(10)).await >= 200);
 
     let cluster = Cluster::start(&own.options).unwrap();
     assert!(join_all(settling).await.iter().all(Result::is_ok));
-    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
     take(&ledger, own.want()).await.release().await.unwrap();
     assert!(ledger.is_ready());
+    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
     let admin = Admin::connect(&own.config).await.unwrap();
     let accounts = admin.accounts().await.unwrap();
     assert_eq!(
@@ -191,7 +200,7 @@ async fn a_random_mix_from_two_replicas_leaves_the_audit_empty_at_every_moment()
     stop.send(()).unwrap();
     assert!(auditing.await.unwrap() > 10);
     assert_eq!(
-        (books.balance().await, books.held().await),
+        (books.balance().await, books.leased().await),
         (200_000 - charged, 0)
     );
     assert!(charged <= 150_000);
@@ -233,9 +242,15 @@ async fn an_account_kept_locked_stops_nobody_else() {
         .unwrap();
     let mut waiting = vec![hers.settle(books.charge(5))];
     his.settle(books.charge(5)).await.unwrap();
-    assert!(
-        matches!(refusal(ledger.take(books.want(10)).await), TakeError::Unavailable(error) if error.is_unavailable())
-    );
+    // Her purse lasts a little.
+    let mut hers = Vec::new();
+    let error = loop {
+        match ledger.take(books.want(10)).await {
+            Ok(hold) => hers.push(hold),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, TakeError::Unavailable(error) if error.is_unavailable()));
 
     // From here on it is known who is locked, and nobody else waits long.
     let begun = std::time::Instant::now();
@@ -258,6 +273,9 @@ async fn an_account_kept_locked_stops_nobody_else() {
 
     lunch.batch_execute("commit").await.unwrap();
     waiting.remove(0).await.unwrap();
+    for hold in hers {
+        hold.release().await.unwrap();
+    }
     take(&ledger, books.want(10))
         .await
         .settle(books.charge(5))
