@@ -13,7 +13,7 @@ pub struct AuditRow {
     pub rule: String,
     /// For whom it does not.
     pub subject: String,
-    /// What it should be, in decimal: nano-USD, unless the rule says otherwise.
+    /// What it should be, in decimal: nano-USD, or tokens where the rule is about them.
     pub expected: String,
     /// What it is.
     pub found: String,
@@ -27,10 +27,7 @@ impl fmt::Display for AuditRow {
             expected,
             found,
         } = self;
-        write!(
-            f,
-            "{rule}: {subject} should be {expected} and is {found} (nano-USD)"
-        )
+        write!(f, "{rule}: {subject} should be {expected} and is {found}")
     }
 }
 

@@ -278,7 +278,7 @@ async fn usage_adds_up_by_day_model_and_token() {
     assert_eq!(complaints.len(), 1, "{complaints:?}");
     assert_eq!(
         complaints[0].to_string(),
-        "balance = credits - charges: account alice should be 963 and is 964 (nano-USD)"
+        "balance = credits - charges: account alice should be 963 and is 964"
     );
 }
 
