@@ -1,12 +1,14 @@
 //! What the commands do, and what they print. Results go to standard output, everything else to standard error.
 
 mod accounts;
+mod audit;
 mod prices;
+mod reconcile;
 mod table;
 mod tokens;
 mod usage;
 
-use std::time::SystemTime;
+use std::{process::ExitCode, time::SystemTime};
 
 use ledger::{Config, admin::Admin};
 
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// Runs one command against the database of the settings, starting the private Postgres for as long as it takes.
-pub(crate) fn run(command: Command, settings: &settings::Database) -> Result<(), Fatal> {
+pub(crate) fn run(command: Command, settings: &settings::Database) -> Result<ExitCode, Fatal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -28,16 +30,28 @@ pub(crate) fn run(command: Command, settings: &settings::Database) -> Result<(),
     done
 }
 
-async fn dispatch(command: Command, config: &Config) -> Result<(), Fatal> {
+async fn dispatch(command: Command, config: &Config) -> Result<ExitCode, Fatal> {
     match command {
         // `main` has taken care of it.
-        Command::Serve => Ok(()),
-        Command::Migrate => migrate(config).await,
-        Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await,
-        Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await,
-        Command::Price(command) => prices::run(command, &mut Admin::connect(config).await?).await,
-        Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await,
+        Command::Serve => {}
+        Command::Migrate => migrate(config).await?,
+        Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await?,
+        Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await?,
+        Command::Price(command) => prices::run(command, &mut Admin::connect(config).await?).await?,
+        Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await?,
+        Command::Audit(command) => {
+            return audit::run(&command, &Admin::connect(config).await?).await;
+        }
+        Command::Reconcile(command) => {
+            return reconcile::run(&command, config).await;
+        }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How `audit` and `reconcile` end when they found something, as `diff` does.
+fn found() -> ExitCode {
+    ExitCode::from(1)
 }
 
 async fn migrate(config: &Config) -> Result<(), Fatal> {

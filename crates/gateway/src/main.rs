@@ -36,7 +36,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::parse().and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fatal) => {
             eprintln!("turnpike: {fatal}");
             fatal.exit_code()
@@ -44,11 +44,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: cli::Command) -> Result<(), fatal::Fatal> {
+fn run(command: cli::Command) -> Result<ExitCode, fatal::Fatal> {
     let settings = settings::Settings::from_env()?;
     telemetry::start_logging(&settings.log)?;
     match command {
-        cli::Command::Serve => serve::serve(settings),
+        cli::Command::Serve => serve::serve(settings).map(|()| ExitCode::SUCCESS),
         command => commands::run(command, &settings.database),
     }
 }

@@ -7,6 +7,8 @@ mod support;
 
 #[path = "main/administration.rs"]
 mod administration;
+#[path = "main/charged.rs"]
+mod charged;
 #[path = "main/clusters.rs"]
 mod clusters;
 #[path = "main/contract.rs"]

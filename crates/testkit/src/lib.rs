@@ -4,6 +4,8 @@ pub mod body;
 mod disk;
 mod head;
 #[cfg(feature = "postgres")]
+pub mod pgbouncer;
+#[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod raw;
 #[cfg(feature = "tls")]
