@@ -3,8 +3,10 @@
 mod admin;
 mod admission;
 mod answer;
+mod body;
 mod cli;
 mod commands;
+mod doors;
 mod drain;
 mod endpoint;
 mod exchange;
@@ -24,6 +26,7 @@ mod settings;
 mod shipped;
 mod startup;
 mod telemetry;
+mod through;
 mod upload;
 mod worker;
 mod workers;

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use fronts::Fronts;
 use ledger::Ledger;
 use proxy::{
     Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
@@ -28,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
+    doors,
     fatal::{Code, Fatal, io_code},
     gateway::Gateway,
     limits::Limits,
@@ -94,6 +96,9 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
     let (fallback, sandbox) = fallback(&settings.upstream).await?;
     let gateway = Arc::new(Gateway {
         settings: settings.exchange.clone(),
+        fronts: Fronts::new(settings.doors.fronts()),
+        door_bytes: Arc::new(Semaphore::new(doors::BYTES_MAX)),
+        doors: settings.doors.clone(),
         ledger,
         limits: Limits::default(),
         metrics: Arc::new(Metrics::new()),

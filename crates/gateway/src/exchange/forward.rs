@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header, request, uri::PathAndQuery};
 use http_body::Body;
-use ledger::AccessToken;
+use ledger::{AccessToken, SecretSource};
 use proxy::{Answer, BoxError, Pool, SendError, SendErrorKind, headers};
 use tracing::{error, warn};
 
@@ -24,7 +24,7 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// To this place, with the access token's own key if it has one. That key is for one provider, so it goes nowhere
+    /// To this place, with the key that was `shown` at a front door, else with the access token's own if it has one. Such a key is for one provider, so it goes nowhere
     /// where there are several.
     ///
     /// # Errors
@@ -33,10 +33,10 @@ impl Route {
         place: Arc<Place>,
         is_only: bool,
         token: &AccessToken,
+        shown: Option<&SecretSource>,
     ) -> Result<Self, Refusal> {
-        let own = token
-            .upstream_key
-            .as_ref()
+        let own = shown
+            .or(token.upstream_key.as_ref())
             .map(places::credential)
             .transpose();
         let own = match own {

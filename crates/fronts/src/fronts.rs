@@ -1,0 +1,113 @@
+//! The doors that are open, and which of them a request is for.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::{
+    agent,
+    complete::{self, Complete, CompleteSettings},
+    exchange::Host,
+    reply::AnswerBody,
+    simple::{self, Simple, SimpleSettings},
+};
+
+/// Which doors are open, and how each is set.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Door `agent`.
+    pub agent: bool,
+    /// Door `simple`.
+    pub simple: Option<SimpleSettings>,
+    /// Door `complete`.
+    pub complete: Option<CompleteSettings>,
+}
+
+/// The doors that are open.
+pub struct Fronts {
+    agent: bool,
+    simple: Option<Simple>,
+    complete: Option<Complete>,
+}
+
+/// A door that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// chatgpt-agent's.
+    Agent,
+    /// docker-chatgpt's.
+    Simple,
+    /// chat_gpt_proxy's.
+    Complete,
+}
+
+impl Door {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => agent::NAME,
+            Self::Simple => simple::NAME,
+            Self::Complete => complete::NAME,
+        }
+    }
+}
+
+impl Fronts {
+    /// The open doors; `None` where all are shut.
+    #[must_use]
+    pub fn new(settings: Settings) -> Option<Self> {
+        let fronts = Self {
+            agent: settings.agent,
+            simple: settings.simple.map(Simple::new),
+            complete: settings.complete.map(Complete::new),
+        };
+        let is_any = fronts.agent || fronts.simple.is_some() || fronts.complete.is_some();
+        is_any.then_some(fronts)
+    }
+
+    /// The door that a path belongs to.
+    #[must_use]
+    pub fn door(&self, path: &str) -> Option<Door> {
+        if self.agent && agent::serves(path) {
+            return Some(Door::Agent);
+        }
+        if self.complete.is_some() && path == "/chat_complete" {
+            return Some(Door::Complete);
+        }
+        if self
+            .simple
+            .as_ref()
+            .is_some_and(|simple| simple.serves(path))
+        {
+            return Some(Door::Simple);
+        }
+        (self.complete.is_some() && path == "/").then_some(Door::Complete)
+    }
+
+    /// Answers a request that came in by a door, from this address.
+    pub async fn serve(
+        &self,
+        door: Door,
+        host: &dyn Host,
+        address: IpAddr,
+        request: Request<Bytes>,
+    ) -> Response<AnswerBody> {
+        match (door, &self.simple, &self.complete) {
+            (Door::Simple, Some(simple), _) => simple.serve(host, address, request).await,
+            (Door::Complete, _, Some(complete)) => complete.serve(host, request).await,
+            _ => agent::serve(host, request).await,
+        }
+    }
+
+    /// 413 in the shape of a door.
+    #[must_use]
+    pub fn too_large(&self, door: Door, bytes_max: usize) -> Response<AnswerBody> {
+        match (door, &self.simple) {
+            (Door::Simple, Some(simple)) => simple.too_large(bytes_max),
+            (Door::Complete, _) => complete::too_large(bytes_max),
+            _ => agent::too_large(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the operator sets about the front doors; the earlier systems' own names where they had one.
+
+use std::num::NonZeroUsize;
+
+use fronts::{CompleteSettings, Language, SimpleSettings};
+use serde::Deserialize;
+
+use super::{Secret, SettingsError};
+
+/// Which front doors are open, and how each is set.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Doors {
+    /// chatgpt-agent's `POST /chat` and `GET /data/week`: `on` or `off`.
+    #[serde(default)]
+    pub(crate) door_agent: Switch,
+    /// docker-chatgpt's `POST /ROUTE`: `on` or `off`.
+    #[serde(default)]
+    pub(crate) door_simple: Switch,
+    /// chat_gpt_proxy's `POST /chat_complete`: `on` or `off`.
+    #[serde(default)]
+    pub(crate) door_complete: Switch,
+    /// Longest request body at a front door, in bytes: doors read a body whole.
+    #[serde(default = "door_body_bytes_max")]
+    pub(crate) door_body_bytes_max: NonZeroUsize,
+    /// Trusted proxies between clients and us, each of which adds an address to `X-Forwarded-For`. 0: that header means nothing.
+    #[serde(default)]
+    pub(crate) door_proxies: usize,
+    /// simple: what is shown where a caller shows no `api_key`: an access token, or a provider key with `SIMPLE_TOKEN`.
+    pub(crate) api_key: Option<Secret>,
+    /// simple: the path.
+    pub(crate) route: Option<String>,
+    /// simple: calls of one address in an hour; unset, 0 or no number is no limit.
+    pub(crate) hour_limit: Option<String>,
+    /// simple: calls of one address in a minute.
+    pub(crate) minute_limit: Option<String>,
+    /// simple: calls of one address in a second.
+    pub(crate) second_limit: Option<String>,
+    /// simple: in which messages are: `en_US`, `ru_RU`, `zh_CN`, `zh_TW`; English for any other.
+    pub(crate) lang: Option<String>,
+    /// simple: the access token that calls with a provider key of their own are charged to.
+    pub(crate) simple_token: Option<Secret>,
+    /// simple: the model where a caller names none.
+    #[serde(default = "simple_model")]
+    pub(crate) simple_model: String,
+    /// simple: the provider, where `OPENAI_URL` is not set.
+    pub(crate) openai_api_base: Option<String>,
+    /// complete: a shared key that callers may show instead of an access token.
+    pub(crate) access_key: Option<Secret>,
+    /// complete: the access token that calls with `ACCESS_KEY` are charged to.
+    pub(crate) complete_token: Option<Secret>,
+    /// complete: the provider, where `OPENAI_URL` is not set.
+    pub(crate) openai_base_url: Option<String>,
+}
+
+/// Open or shut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Switch {
+    /// Its paths are as unknown as any other.
+    #[default]
+    Off,
+    /// It is open.
+    On,
+}
+
+/// What everybody tries first.
+const WELL_KNOWN_KEY: &str = "123456";
+
+impl Doors {
+    /// Refuses what cannot work.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        if !self.door_complete.is_on() {
+            return Ok(());
+        }
+        let Some(key) = &self.access_key else {
+            return Ok(());
+        };
+        if self.complete_token.is_none() {
+            return Err(SettingsError::new(
+                "ACCESS_KEY needs COMPLETE_TOKEN: the access token that calls with it are charged to".into(),
+            ));
+        }
+        if key.expose() == WELL_KNOWN_KEY {
+            return Err(SettingsError::new(
+                "ACCESS_KEY is the one that everybody knows: choose another, and tell your callers"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The provider as an earlier system named it, if its door is open.
+    pub(super) fn provider(&self) -> Option<&String> {
+        let named = |switch: Switch, url| if switch.is_on() { url } else { None };
+        named(self.door_simple, self.openai_api_base.as_ref())
+            .or_else(|| named(self.door_complete, self.openai_base_url.as_ref()))
+    }
+
+    /// The doors' own settings.
+    pub(crate) fn fronts(&self) -> fronts::Settings {
+        fronts::Settings {
+            agent: self.door_agent.is_on(),
+            simple: self.door_simple.is_on().then(|| self.simple()),
+            complete: self.door_complete.is_on().then(|| CompleteSettings {
+                shared: owned(&self.access_key).zip(owned(&self.complete_token)),
+            }),
+        }
+    }
+
+    fn simple(&self) -> SimpleSettings {
+        SimpleSettings {
+            route: self.route.clone().unwrap_or_default(),
+            api_key: owned(&self.api_key),
+            token: owned(&self.simple_token),
+            model: self.simple_model.clone(),
+            per_hour: lenient(self.hour_limit.as_deref()),
+            per_minute: lenient(self.minute_limit.as_deref()),
+            per_second: lenient(self.second_limit.as_deref()),
+            language: self
+                .lang
+                .as_deref()
+                .map_or(Language::default(), Language::of_lang),
+        }
+    }
+}
+
+impl Switch {
+    pub(crate) const fn is_on(self) -> bool {
+        matches!(self, Self::On)
+    }
+}
+
+/// A limit as docker-chatgpt read it: what is no positive number is no limit.
+fn lenient(text: Option<&str>) -> u32 {
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn owned(secret: &Option<Secret>) -> Option<String> {
+    secret.as_ref().map(|secret| secret.expose().to_owned())
+}
+
+const fn door_body_bytes_max() -> NonZeroUsize {
+    NonZeroUsize::new(8 * 1024 * 1024).expect("is not zero")
+}
+fn simple_model() -> String {
+    "gpt-4o-mini".into()
+}
