@@ -10,6 +10,8 @@ use crate::{
     complete::{self, Complete, CompleteSettings},
     exchange::Host,
     reply::AnswerBody,
+    resale::{self, Resale, ResaleSettings},
+    seal::Seal,
     simple::{self, Simple, SimpleSettings},
 };
 
@@ -18,15 +20,20 @@ use crate::{
 pub struct Settings {
     /// Door `agent`.
     pub agent: bool,
+    /// Door `resale`.
+    pub resale: Option<ResaleSettings>,
     /// Door `simple`.
     pub simple: Option<SimpleSettings>,
     /// Door `complete`.
     pub complete: Option<CompleteSettings>,
+    /// How dialogs are kept.
+    pub seal: Seal,
 }
 
 /// The doors that are open.
 pub struct Fronts {
     agent: bool,
+    resale: Option<Resale>,
     simple: Option<Simple>,
     complete: Option<Complete>,
 }
@@ -36,6 +43,8 @@ pub struct Fronts {
 pub enum Door {
     /// chatgpt-agent's.
     Agent,
+    /// resale-chatgpt-azure's.
+    Resale,
     /// docker-chatgpt's.
     Simple,
     /// chat_gpt_proxy's.
@@ -48,6 +57,7 @@ impl Door {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Agent => agent::NAME,
+            Self::Resale => resale::NAME,
             Self::Simple => simple::NAME,
             Self::Complete => complete::NAME,
         }
@@ -60,10 +70,11 @@ impl Fronts {
     pub fn new(settings: Settings) -> Option<Self> {
         let fronts = Self {
             agent: settings.agent,
+            resale: settings.resale.map(|resale| Resale::new(resale, settings.seal.clone())),
             simple: settings.simple.map(Simple::new),
             complete: settings.complete.map(Complete::new),
         };
-        let is_any = fronts.agent || fronts.simple.is_some() || fronts.complete.is_some();
+        let is_any = fronts.agent || fronts.resale.is_some() || fronts.simple.is_some() || fronts.complete.is_some();
         is_any.then_some(fronts)
     }
 
@@ -72,6 +83,9 @@ impl Fronts {
     pub fn door(&self, path: &str) -> Option<Door> {
         if self.agent && agent::serves(path) {
             return Some(Door::Agent);
+        }
+        if self.resale.is_some() && resale::serves(path) {
+            return Some(Door::Resale);
         }
         if self.complete.is_some() && path == "/chat_complete" {
             return Some(Door::Complete);
@@ -94,9 +108,10 @@ impl Fronts {
         address: IpAddr,
         request: Request<Bytes>,
     ) -> Response<AnswerBody> {
-        match (door, &self.simple, &self.complete) {
-            (Door::Simple, Some(simple), _) => simple.serve(host, address, request).await,
-            (Door::Complete, _, Some(complete)) => complete.serve(host, request).await,
+        match (door, &self.resale, &self.simple, &self.complete) {
+            (Door::Resale, Some(resale), ..) => resale.serve(host, request).await,
+            (Door::Simple, _, Some(simple), _) => simple.serve(host, address, request).await,
+            (Door::Complete, .., Some(complete)) => complete.serve(host, request).await,
             _ => agent::serve(host, request).await,
         }
     }
@@ -107,6 +122,7 @@ impl Fronts {
         match (door, &self.simple) {
             (Door::Simple, Some(simple)) => simple.too_large(bytes_max),
             (Door::Complete, _) => complete::too_large(bytes_max),
+            (Door::Resale, _) => resale::too_large(bytes_max),
             _ => agent::too_large(),
         }
     }

@@ -186,6 +186,26 @@ impl Exchange for Doorway {
     }
 }
 
+/// How often old dialogs are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+
+/// Deletes dialogs when their time is over. Never returns.
+pub(crate) async fn forget(gateway: Arc<Gateway>) {
+    let mut again = tokio::time::interval(FORGET_EVERY);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        again.tick().await;
+        let swept = gateway
+            .ledger
+            .sweep_dialogs("resale", gateway.doors.retention());
+        match swept.await {
+            Ok(0) => {}
+            Ok(dialogs) => info!(dialogs, "dialog.forgotten"),
+            Err(error) => warn!(%error, "dialog.not_forgotten"),
+        }
+    }
+}
+
 fn away(error: &LedgerError) -> Away {
     warn!(%error, "door.database");
     Away

@@ -3,6 +3,7 @@
 mod admin;
 mod admission;
 mod answer;
+mod azure;
 mod body;
 mod cli;
 mod commands;

@@ -29,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
+    azure,
     doors,
     fatal::{Code, Fatal, io_code},
     gateway::Gateway,
@@ -93,7 +94,16 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         .with_exchanges_max(settings.exchange.open_exchanges_max.get());
     let ledger = Ledger::connect(config).await?;
 
-    let (fallback, sandbox) = fallback(&settings.upstream).await?;
+    let (places, sandbox) = match azure::deployments(&settings.doors)? {
+        Some(azure) if settings.upstream.openai_url.is_none() => (
+            Places::new(azure.main).with_second(azure.second),
+            None,
+        ),
+        _ => {
+            let (place, sandbox) = fallback(&settings.upstream).await?;
+            (Places::new(place), sandbox)
+        }
+    };
     let gateway = Arc::new(Gateway {
         settings: settings.exchange.clone(),
         fronts: Fronts::new(settings.doors.fronts()),
@@ -102,13 +112,16 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         ledger,
         limits: Limits::default(),
         metrics: Arc::new(Metrics::new()),
-        places: Places::new(fallback),
+        places,
         control: Handle::current(),
         open: Arc::new(Semaphore::new(settings.exchange.open_exchanges_max.get())),
         draining: AtomicBool::new(false),
         hurry: CancellationToken::new(),
     });
     tokio::task::spawn_blocking(meter::warm_tokenizer);
+    if gateway.fronts.is_some() {
+        tokio::spawn(doors::forget(Arc::clone(&gateway)));
+    }
 
     let shutdown = CancellationToken::new();
     let listening = listen(&settings, &gateway, &shutdown)?;
@@ -249,6 +262,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             target: Target::parse(url).map_err(|error| config("OPENAI_URL", &error))?,
             egress: Egress::Direct,
             credential: None,
+            query: None,
         })
     };
     let key = settings

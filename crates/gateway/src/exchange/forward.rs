@@ -69,7 +69,7 @@ where
 {
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
-    *request.uri_mut() = upstream_uri(&head.uri);
+    *request.uri_mut() = upstream_uri(&head.uri, route.place.query.as_deref());
     // The case of header names is kept here by hyper.
     *request.extensions_mut() = head.extensions.clone();
     *request.headers_mut() = headers::upstream_request_headers(
@@ -93,15 +93,16 @@ where
         .await
 }
 
-/// The path below our base, and the query as it is.
-fn upstream_uri(uri: &Uri) -> Uri {
+/// The path below our base, and the query as it is, behind the place's own.
+fn upstream_uri(uri: &Uri, own: Option<&str>) -> Uri {
     let path = match below_base(uri.path()) {
         "" => "/",
         path => path,
     };
-    let path_and_query = match uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
+    let path_and_query = match (own, uri.query()) {
+        (Some(own), Some(query)) => format!("{path}?{own}&{query}"),
+        (None, Some(query)) | (Some(query), None) => format!("{path}?{query}"),
+        (None, None) => path.to_owned(),
     };
     let path_and_query = PathAndQuery::try_from(path_and_query)
         .expect("a part of a path and a query are a path and a query");

@@ -1,11 +1,16 @@
 //! What the operator sets about the front doors; the earlier systems' own names where they had one.
 
-use std::num::NonZeroUsize;
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
-use fronts::{CompleteSettings, Language, SimpleSettings};
+use base64::Engine as _;
+use fronts::{CompleteSettings, Language, ResaleSettings, Seal, SimpleSettings};
 use serde::Deserialize;
 
 use super::{Secret, SettingsError};
+use crate::azure;
 
 /// Which front doors are open, and how each is set.
 #[derive(Clone, Debug, Deserialize)]
@@ -13,6 +18,9 @@ pub(crate) struct Doors {
     /// chatgpt-agent's `POST /chat` and `GET /data/week`: `on` or `off`.
     #[serde(default)]
     pub(crate) door_agent: Switch,
+    /// resale-chatgpt-azure's `/chatgpt`, `/generate-token`, `/update-token`, `/tokens`, `/dialog-history`: `on` or `off`.
+    #[serde(default)]
+    pub(crate) door_resale: Switch,
     /// docker-chatgpt's `POST /ROUTE`: `on` or `off`.
     #[serde(default)]
     pub(crate) door_simple: Switch,
@@ -25,6 +33,21 @@ pub(crate) struct Doors {
     /// Trusted proxies between clients and us, each of which adds an address to `X-Forwarded-For`. 0: that header means nothing.
     #[serde(default)]
     pub(crate) door_proxies: usize,
+    /// 32 bytes in base64 or hexadecimal: seals dialogs at rest. Unset: they are kept as they are.
+    pub(crate) dialog_key: Option<Secret>,
+    /// Days that a dialog is kept after its last turn.
+    #[serde(default = "dialog_days")]
+    pub(crate) dialog_days: NonZeroU32,
+    /// resale: the provider, where `OPENAI_URL` is not set: `https://NAME.openai.azure.com`.
+    pub(crate) azure_openai_endpoint: Option<String>,
+    /// resale: the key for it.
+    pub(crate) azure_openai_key: Option<Secret>,
+    /// resale: the key for a second deployment, `gpt-35-turbo-16k`.
+    pub(crate) azure_openai_key_turbo: Option<Secret>,
+    /// resale: the version of Azure's API.
+    pub(crate) gpt_version: Option<String>,
+    /// resale: the deployment, and the model where a caller names none.
+    pub(crate) gpt_model_name: Option<String>,
     /// simple: what is shown where a caller shows no `api_key`: an access token, or a provider key with `SIMPLE_TOKEN`.
     pub(crate) api_key: Option<Secret>,
     /// simple: the path.
@@ -63,12 +86,14 @@ pub(crate) enum Switch {
     On,
 }
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What everybody tries first.
 const WELL_KNOWN_KEY: &str = "123456";
 
 impl Doors {
     /// Refuses what cannot work.
     pub(super) fn check(&self) -> Result<(), SettingsError> {
+        self.seal()?;
         if !self.door_complete.is_on() {
             return Ok(());
         }
@@ -100,11 +125,44 @@ impl Doors {
     pub(crate) fn fronts(&self) -> fronts::Settings {
         fronts::Settings {
             agent: self.door_agent.is_on(),
+            resale: self.door_resale.is_on().then(|| ResaleSettings {
+                model: self
+                    .gpt_model_name
+                    .clone()
+                    .unwrap_or_else(|| azure::DEPLOYMENT.to_owned()),
+            }),
+            seal: self.seal().unwrap_or_default(),
             simple: self.door_simple.is_on().then(|| self.simple()),
             complete: self.door_complete.is_on().then(|| CompleteSettings {
                 shared: owned(&self.access_key).zip(owned(&self.complete_token)),
             }),
         }
+    }
+
+    /// How long a dialog is kept after its last turn.
+    pub(crate) fn retention(&self) -> Duration {
+        DAY.saturating_mul(self.dialog_days.get())
+    }
+
+    /// Azure's address, if door resale is open and named one.
+    pub(crate) fn azure(&self) -> Option<&str> {
+        let endpoint = self.azure_openai_endpoint.as_deref();
+        endpoint.filter(|_| self.door_resale.is_on())
+    }
+
+    /// How dialogs are kept.
+    pub(crate) fn seal(&self) -> Result<Seal, SettingsError> {
+        let Some(key) = &self.dialog_key else {
+            return Ok(Seal::default());
+        };
+        key_bytes(key.expose().trim())
+            .map(|key| Seal::new(&key))
+            .ok_or_else(|| {
+                SettingsError::new(
+                    "DIALOG_KEY is not 32 bytes in base64 or hexadecimal: make one by `openssl rand -base64 32`"
+                        .into(),
+                )
+            })
     }
 
     fn simple(&self) -> SimpleSettings {
@@ -130,6 +188,18 @@ impl Switch {
     }
 }
 
+fn key_bytes(text: &str) -> Option<[u8; 32]> {
+    if text.len() == 64 {
+        let mut key = [0; 32];
+        for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        return Some(key);
+    }
+    let key = base64::engine::general_purpose::STANDARD.decode(text);
+    key.ok()?.try_into().ok()
+}
+
 /// A limit as docker-chatgpt read it: what is no positive number is no limit.
 fn lenient(text: Option<&str>) -> u32 {
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
@@ -139,6 +209,9 @@ fn owned(secret: &Option<Secret>) -> Option<String> {
     secret.as_ref().map(|secret| secret.expose().to_owned())
 }
 
+const fn dialog_days() -> NonZeroU32 {
+    NonZeroU32::new(30).expect("is not zero")
+}
 const fn door_body_bytes_max() -> NonZeroUsize {
     NonZeroUsize::new(8 * 1024 * 1024).expect("is not zero")
 }
