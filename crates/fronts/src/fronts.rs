@@ -70,11 +70,16 @@ impl Fronts {
     pub fn new(settings: Settings) -> Option<Self> {
         let fronts = Self {
             agent: settings.agent,
-            resale: settings.resale.map(|resale| Resale::new(resale, settings.seal.clone())),
+            resale: settings
+                .resale
+                .map(|resale| Resale::new(resale, settings.seal.clone())),
             simple: settings.simple.map(Simple::new),
             complete: settings.complete.map(Complete::new),
         };
-        let is_any = fronts.agent || fronts.resale.is_some() || fronts.simple.is_some() || fronts.complete.is_some();
+        let is_any = fronts.agent
+            || fronts.resale.is_some()
+            || fronts.simple.is_some()
+            || fronts.complete.is_some();
         is_any.then_some(fronts)
     }
 

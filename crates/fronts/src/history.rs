@@ -71,7 +71,10 @@ mod tests {
         assert_eq!(messages.len(), 3);
         assert_eq!(messages[1].role, "assistant");
         shorten(&mut messages, 0);
-        assert_eq!(messages, [Message::new("system", "s"), Message::new("user", "c")]);
+        assert_eq!(
+            messages,
+            [Message::new("system", "s"), Message::new("user", "c")]
+        );
     }
 
     #[test]

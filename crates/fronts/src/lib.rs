@@ -22,7 +22,7 @@ pub use complete::CompleteSettings;
 pub use exchange::{Away, BoxFuture, Call, Caller, Exchange, Host};
 pub use fronts::{Door, Fronts, Settings};
 pub use reply::{AnswerBody, BoxError};
-pub use simple::{Language, SimpleSettings};
 pub use resale::{ResaleSettings, imported_dialog};
 pub use seal::{Seal, SealError};
+pub use simple::{Language, SimpleSettings};
 pub use store::{DialogName, Left, Store, Turn, TurnStart, Used};

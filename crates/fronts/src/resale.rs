@@ -47,7 +47,10 @@ struct Problem(StatusCode, Value);
 
 impl Problem {
     fn new(status: StatusCode, message: impl Into<Value>) -> Self {
-        Self(status, json!({ "success": false, "message": message.into() }))
+        Self(
+            status,
+            json!({ "success": false, "message": message.into() }),
+        )
     }
 
     fn bad(message: impl Into<String>) -> Self {

@@ -84,7 +84,11 @@ fn aad(name: DialogName) -> Aad<Vec<u8>> {
 
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Seal(…)" } else { "Seal(none)" })
+        f.write_str(if self.0.is_some() {
+            "Seal(…)"
+        } else {
+            "Seal(none)"
+        })
     }
 }
 
@@ -106,7 +110,10 @@ mod tests {
         assert!(!kept.windows(6).any(|bytes| bytes == b"secret"));
         assert_eq!(seal.open(name(1), &kept).unwrap(), b"a secret");
         assert_eq!(seal.open(name(2), &kept), Err(SealError::Key));
-        assert_eq!(Seal::new(&[8; 32]).open(name(1), &kept), Err(SealError::Key));
+        assert_eq!(
+            Seal::new(&[8; 32]).open(name(1), &kept),
+            Err(SealError::Key)
+        );
         assert_eq!(Seal::default().open(name(1), &kept), Err(SealError::Key));
     }
 

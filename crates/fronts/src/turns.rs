@@ -179,17 +179,17 @@ impl Taken<'_> {
             .await?;
         self.is_over = true;
         if !had {
-            tracing::warn!(door = self.name.door, "dialog.lost: a turn took too long and was not kept");
+            tracing::warn!(
+                door = self.name.door,
+                "dialog.lost: a turn took too long and was not kept"
+            );
         }
         Ok(())
     }
 
     /// Ends a turn that failed: its dialog is as it was.
     pub(crate) async fn abandon(mut self) {
-        let abandoned = self
-            .host
-            .abandon_turn(self.turn.dialog, self.turn.id)
-            .await;
+        let abandoned = self.host.abandon_turn(self.turn.dialog, self.turn.id).await;
         self.is_over = abandoned.is_ok();
     }
 }
@@ -299,7 +299,10 @@ mod tests {
             }));
         }
         assert!(matches!(lanes.enter((1, NAME)), Err(NoTurn::Crowded)));
-        assert!(lanes.enter((2, NAME)).is_ok(), "another's dialog is another lane");
+        assert!(
+            lanes.enter((2, NAME)).is_ok(),
+            "another's dialog is another lane"
+        );
         drop(first);
         for waiter in waiting {
             waiter.await.unwrap();

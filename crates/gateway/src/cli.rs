@@ -1,11 +1,14 @@
 //! The command line, and the help that teaches it.
 
+mod fronts;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use tariff::Amount;
 
+pub(crate) use self::fronts::TokenGen;
 use crate::fatal::{Code, Fatal};
 
 /// A transparent, pass-through metering gateway for OpenAI-compatible APIs.
@@ -55,6 +58,8 @@ pub(crate) enum Command {
     Price(Price),
     /// What was used and charged, by day, model or access token.
     Usage(Usage),
+    /// Make a token as resale-chatgpt-azure's script did: with an end and two budgets.
+    TokenGen(TokenGen),
 }
 
 /// Access tokens.

@@ -1,6 +1,7 @@
 //! What the commands do, and what they print. Results go to standard output, everything else to standard error.
 
 mod accounts;
+mod fronts;
 mod prices;
 mod table;
 mod tokens;
@@ -36,6 +37,9 @@ async fn dispatch(command: Command, config: &Config) -> Result<(), Fatal> {
         Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await,
         Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await,
         Command::Price(command) => prices::run(command, &mut Admin::connect(config).await?).await,
+        Command::TokenGen(wanted) => {
+            fronts::token_gen(wanted, &Admin::connect(config).await?).await
+        }
         Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await,
     }
 }

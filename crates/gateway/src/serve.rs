@@ -29,8 +29,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
-    azure,
-    doors,
+    azure, doors,
     fatal::{Code, Fatal, io_code},
     gateway::Gateway,
     limits::Limits,
@@ -95,10 +94,9 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
     let ledger = Ledger::connect(config).await?;
 
     let (places, sandbox) = match azure::deployments(&settings.doors)? {
-        Some(azure) if settings.upstream.openai_url.is_none() => (
-            Places::new(azure.main).with_second(azure.second),
-            None,
-        ),
+        Some(azure) if settings.upstream.openai_url.is_none() => {
+            (Places::new(azure.main).with_second(azure.second), None)
+        }
         _ => {
             let (place, sandbox) = fallback(&settings.upstream).await?;
             (Places::new(place), sandbox)

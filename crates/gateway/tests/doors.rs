@@ -2,6 +2,7 @@
 
 mod agent;
 mod complete;
+mod resale;
 mod simple;
 
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,7 @@
 //! What the commands do: the SQL contract of `/migrations` as plain functions.
 
 mod accounts;
+mod fronts;
 mod prices;
 mod tokens;
 mod usage;
@@ -15,6 +16,7 @@ use crate::{
 
 pub use self::{
     accounts::AccountRow,
+    fronts::{ImportedToken, ImportedUsage},
     prices::{Imported, NewPrice},
     tokens::{IssueToken, IssuedToken, TokenRow},
     usage::{UsageBy, UsageRow},

@@ -68,9 +68,7 @@ const COUNT_MAX: u64 = 1 << 53;
 fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     let plain = |text: &str| {
         let spaced = text.replace('+', " ");
-        percent_decode_str(&spaced)
-            .decode_utf8_lossy()
-            .into_owned()
+        percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
     };
     query
         .split('&')

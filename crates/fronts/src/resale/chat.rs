@@ -103,14 +103,9 @@ impl Resale {
         let (generation, payer) = match user_name {
             None if is_admin => return Err(Problem::bad("userNameToken is needed")),
             None => (Generation::Second, caller),
-            Some(name) => (
-                Generation::First,
-                user(host, caller, is_admin, name).await?,
-            ),
+            Some(name) => (Generation::First, user(host, caller, is_admin, name).await?),
         };
-        let dialog = fields
-            .text("dialogName")?
-            .filter(|name| !name.is_empty());
+        let dialog = fields.text("dialogName")?.filter(|name| !name.is_empty());
         let is_single = fields
             .flag("singleMessage")?
             .unwrap_or(generation == Generation::First);
@@ -188,9 +183,8 @@ async fn completed(
         Outcome::Completed(completed) => Ok(completed),
         Outcome::Refused(refused) => Err(refuse(host, asked, refused).await?),
         Outcome::Failed { body, .. } => {
-            let said = serde_json::from_slice(&body).unwrap_or_else(|_| {
-                Value::String(String::from_utf8_lossy(&body).into_owned())
-            });
+            let said = serde_json::from_slice(&body)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()));
             Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, said))
         }
         Outcome::Broken { .. } => Err(Problem::new(
@@ -200,17 +194,11 @@ async fn completed(
     }
 }
 
-async fn refuse(
-    host: &dyn Host,
-    asked: &Asked<'_>,
-    refused: Refused,
-) -> Result<Problem, Problem> {
+async fn refuse(host: &dyn Host, asked: &Asked<'_>, refused: Refused) -> Result<Problem, Problem> {
     Ok(match refused.code.as_str() {
         "insufficient_quota" => used_up(asked.generation, host.left(asked.payer).await?),
         // The provider could not be reached, or gave no answer: as it always was.
-        "upstream_unreachable" => {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, refused.message)
-        }
+        "upstream_unreachable" => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, refused.message),
         _ => Problem::new(refused.status, refused.message),
     })
 }
@@ -253,7 +241,10 @@ async fn answer(host: &dyn Host, asked: &Asked<'_>, completed: &Completed) -> Se
             },
         }),
     };
-    Ok(carry(reply::json(StatusCode::OK, &body), &completed.headers))
+    Ok(carry(
+        reply::json(StatusCode::OK, &body),
+        &completed.headers,
+    ))
 }
 
 impl Completed {

@@ -12,9 +12,7 @@ use super::{Doorway, away};
 type Told<'a, T> = BoxFuture<'a, Result<T, Away>>;
 
 /// Waits for the ledger; that it does not answer is logged here.
-fn told<'a, T: 'a>(
-    asked: impl Future<Output = Result<T, LedgerError>> + Send + 'a,
-) -> Told<'a, T> {
+fn told<'a, T: 'a>(asked: impl Future<Output = Result<T, LedgerError>> + Send + 'a) -> Told<'a, T> {
     Box::pin(async move { asked.await.map_err(|error| away(&error)) })
 }
 
@@ -146,7 +144,11 @@ impl Store for Doorway {
     fn user<'a>(&'a self, caller: Caller, name: &'a str) -> Told<'a, Option<Caller>> {
         told(async move {
             let account = AccountId(caller.account);
-            Ok(self.ledger().resale_user(account, name).await?.map(caller_of))
+            Ok(self
+                .ledger()
+                .resale_user(account, name)
+                .await?
+                .map(caller_of))
         })
     }
 
@@ -169,10 +171,12 @@ impl Store for Doorway {
     }
 
     fn set_left<'a>(&'a self, admin: Caller, name: &'a str, left: Left) -> Told<'a, bool> {
-        told(
-            self.ledger()
-                .set_resale_left(TokenId(admin.token), name, left.prompt, left.completion),
-        )
+        told(self.ledger().set_resale_left(
+            TokenId(admin.token),
+            name,
+            left.prompt,
+            left.completion,
+        ))
     }
 }
 
