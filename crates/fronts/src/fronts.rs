@@ -7,6 +7,7 @@ use http::{Request, Response};
 
 use crate::{
     agent,
+    chatbot::{self, Chatbot, ChatbotSettings, GrpcBody},
     complete::{self, Complete, CompleteSettings},
     exchange::Host,
     reply::AnswerBody,
@@ -26,6 +27,8 @@ pub struct Settings {
     pub simple: Option<SimpleSettings>,
     /// Door `complete`.
     pub complete: Option<CompleteSettings>,
+    /// Door `chatbot`.
+    pub chatbot: Option<ChatbotSettings>,
     /// How dialogs are kept.
     pub seal: Seal,
 }
@@ -36,6 +39,7 @@ pub struct Fronts {
     resale: Option<Resale>,
     simple: Option<Simple>,
     complete: Option<Complete>,
+    chatbot: Option<Chatbot>,
 }
 
 /// A door that is open.
@@ -49,6 +53,10 @@ pub enum Door {
     Simple,
     /// chat_gpt_proxy's.
     Complete,
+    /// chatgpt_chatbot's HTTP mode.
+    Chatbot,
+    /// Its gRPC service: the request is read as it comes.
+    ChatbotGrpc,
 }
 
 impl Door {
@@ -60,6 +68,7 @@ impl Door {
             Self::Resale => resale::NAME,
             Self::Simple => simple::NAME,
             Self::Complete => complete::NAME,
+            Self::Chatbot | Self::ChatbotGrpc => chatbot::NAME,
         }
     }
 }
@@ -75,11 +84,15 @@ impl Fronts {
                 .map(|resale| Resale::new(resale, settings.seal.clone())),
             simple: settings.simple.map(Simple::new),
             complete: settings.complete.map(Complete::new),
+            chatbot: settings
+                .chatbot
+                .map(|chatbot| Chatbot::new(chatbot, settings.seal)),
         };
         let is_any = fronts.agent
             || fronts.resale.is_some()
             || fronts.simple.is_some()
-            || fronts.complete.is_some();
+            || fronts.complete.is_some()
+            || fronts.chatbot.is_some();
         is_any.then_some(fronts)
     }
 
@@ -91,6 +104,14 @@ impl Fronts {
         }
         if self.resale.is_some() && resale::serves(path) {
             return Some(Door::Resale);
+        }
+        if let Some(chatbot) = &self.chatbot {
+            if chatbot.serves_grpc(path) {
+                return Some(Door::ChatbotGrpc);
+            }
+            if Chatbot::serves_http(path) {
+                return Some(Door::Chatbot);
+            }
         }
         if self.complete.is_some() && path == "/chat_complete" {
             return Some(Door::Complete);
@@ -113,6 +134,9 @@ impl Fronts {
         address: IpAddr,
         request: Request<Bytes>,
     ) -> Response<AnswerBody> {
+        if let (Door::Chatbot, Some(chatbot)) = (door, &self.chatbot) {
+            return chatbot.serve_http(host, request).await;
+        }
         match (door, &self.resale, &self.simple, &self.complete) {
             (Door::Resale, Some(resale), ..) => resale.serve(host, request).await,
             (Door::Simple, _, Some(simple), _) => simple.serve(host, address, request).await,
@@ -121,12 +145,23 @@ impl Fronts {
         }
     }
 
+    /// Answers a gRPC call; `None` where its door is shut.
+    pub async fn serve_grpc(
+        &self,
+        host: &dyn Host,
+        request: Request<GrpcBody>,
+    ) -> Option<Response<AnswerBody>> {
+        let chatbot = self.chatbot.as_ref()?;
+        Some(chatbot.serve_grpc(host, request).await)
+    }
+
     /// 413 in the shape of a door.
     #[must_use]
     pub fn too_large(&self, door: Door, bytes_max: usize) -> Response<AnswerBody> {
         match (door, &self.simple) {
             (Door::Simple, Some(simple)) => simple.too_large(bytes_max),
             (Door::Complete, _) => complete::too_large(bytes_max),
+            (Door::Chatbot, _) => Chatbot::too_large(bytes_max),
             (Door::Resale, _) => resale::too_large(bytes_max),
             _ => agent::too_large(),
         }

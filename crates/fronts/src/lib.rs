@@ -7,6 +7,7 @@
 
 mod agent;
 mod answer;
+mod chatbot;
 mod complete;
 mod exchange;
 mod fronts;
@@ -18,6 +19,7 @@ mod simple;
 mod store;
 mod turns;
 
+pub use chatbot::{Broken, ChatbotSettings, GrpcBody};
 pub use complete::CompleteSettings;
 pub use exchange::{Away, BoxFuture, Call, Caller, Exchange, Host};
 pub use fronts::{Door, Fronts, Settings};

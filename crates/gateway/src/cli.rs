@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use tariff::Amount;
 
-pub(crate) use self::fronts::TokenGen;
+pub(crate) use self::fronts::{ChatbotMode, TokenGen};
 use crate::fatal::{Code, Fatal};
 
 /// A transparent, pass-through metering gateway for OpenAI-compatible APIs.
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Usage(Usage),
     /// Make a token as resale-chatgpt-azure's script did: with an end and two budgets.
     TokenGen(TokenGen),
+    /// Serve as chatgpt_chatbot did: its door open, at its address.
+    Chatbot(ChatbotMode),
 }
 
 /// Access tokens.

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use ledger::{Config, admin::Admin};
 
+pub(crate) use self::fronts::chatbot_mode;
 use crate::{
     cli::Command,
     fatal::{Code, Fatal},
@@ -32,7 +33,7 @@ pub(crate) fn run(command: Command, settings: &settings::Database) -> Result<(),
 async fn dispatch(command: Command, config: &Config) -> Result<(), Fatal> {
     match command {
         // `main` has taken care of it.
-        Command::Serve => Ok(()),
+        Command::Serve | Command::Chatbot(_) => Ok(()),
         Command::Migrate => migrate(config).await,
         Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await,
         Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await,

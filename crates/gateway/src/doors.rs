@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fronts::{Away, BoxFuture, Call, Caller, Door, Exchange};
+use fronts::{Away, BoxFuture, Broken, Call, Caller, Door, Exchange};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -98,6 +98,13 @@ impl Doorway {
         let fronts = gateway.fronts.as_ref().ok_or(Refusal::Unavailable {
             reason: "its front doors are shut",
         })?;
+        if door == Door::ChatbotGrpc {
+            let request = request.map(|body| body.map_err(|_| Broken).boxed_unsync());
+            let served = fronts.serve_grpc(self, request).await;
+            return served.ok_or(Refusal::Unavailable {
+                reason: "its front doors are shut",
+            });
+        }
         let bytes_max = gateway.doors.door_body_bytes_max.get();
         let (head, body) = request.into_parts();
         if body.size_hint().lower() > bytes_max as u64 {
@@ -195,13 +202,12 @@ pub(crate) async fn forget(gateway: Arc<Gateway>) {
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         again.tick().await;
-        let swept = gateway
-            .ledger
-            .sweep_dialogs("resale", gateway.doors.retention());
-        match swept.await {
-            Ok(0) => {}
-            Ok(dialogs) => info!(dialogs, "dialog.forgotten"),
-            Err(error) => warn!(%error, "dialog.not_forgotten"),
+        for (door, retention) in gateway.doors.retention() {
+            match gateway.ledger.sweep_dialogs(door, retention).await {
+                Ok(0) => {}
+                Ok(dialogs) => info!(door, dialogs, "dialog.forgotten"),
+                Err(error) => warn!(door, %error, "dialog.not_forgotten"),
+            }
         }
     }
 }

@@ -49,10 +49,13 @@ fn main() -> ExitCode {
 }
 
 fn run(command: cli::Command) -> Result<(), fatal::Fatal> {
-    let settings = settings::Settings::from_env()?;
+    let mut settings = settings::Settings::from_env()?;
+    if let cli::Command::Chatbot(mode) = &command {
+        commands::chatbot_mode(mode, &mut settings)?;
+    }
     telemetry::start_logging(&settings.log)?;
     match command {
-        cli::Command::Serve => serve::serve(settings),
+        cli::Command::Serve | cli::Command::Chatbot(_) => serve::serve(settings),
         command => commands::run(command, &settings.database),
     }
 }

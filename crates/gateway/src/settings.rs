@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-pub(crate) use self::doors::Doors;
+pub(crate) use self::doors::{Doors, Switch};
 
 /// Everything the operator sets.
 #[derive(Clone, Debug)]
@@ -458,7 +458,10 @@ mod tests {
             .filter_map(|line| line.trim_start_matches('#').split_once('='))
             .map(|(name, _)| name.trim().to_owned())
             .filter(|name| {
-                !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+                !name.is_empty()
+                    && name
+                        .chars()
+                        .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
             })
             .collect();
         assert!(fields.len() > 20, "{fields:?}");

@@ -1,6 +1,7 @@
 //! The front doors: callers of five earlier systems, replayed against the program.
 
 mod agent;
+mod chatbot;
 mod complete;
 mod resale;
 mod simple;

@@ -47,9 +47,33 @@ impl Turnpike {
         Self::start_with(&all)
     }
 
+    /// The same with arguments.
+    pub(crate) fn start_as(
+        arguments: &[&str],
+        db: &TestDb,
+        upstream: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut all = vec![
+            ("DATABASE_URL", db.url()),
+            ("OPENAI_URL", format!("{upstream}/v1")),
+        ];
+        let more = settings
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        all.extend(more);
+        let mut command = command(&all);
+        command.args(arguments);
+        Self::run(command)
+    }
+
     /// Starts the program with these settings and no others.
     pub(crate) fn start_with(settings: &[(&str, String)]) -> Self {
-        let mut child = command(settings)
+        Self::run(command(settings))
+    }
+
+    fn run(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

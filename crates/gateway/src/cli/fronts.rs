@@ -2,6 +2,20 @@
 
 use clap::Args;
 
+/// Where to serve as chatgpt_chatbot did. Both of its modes are served at one address.
+#[derive(Debug, Args)]
+pub(crate) struct ChatbotMode {
+    /// Where gRPC clients connect.
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:50052")]
+    pub(crate) grpc: String,
+    /// Where HTTP clients connect; wins over --grpc.
+    #[arg(long, value_name = "HOST:PORT", default_value = "")]
+    pub(crate) http: String,
+    /// Log more, and let the gRPC service describe itself.
+    #[arg(long)]
+    pub(crate) debug: bool,
+}
+
 /// A token as resale-chatgpt-azure's script made it.
 #[derive(Debug, Args)]
 pub(crate) struct TokenGen {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::Engine as _;
-use fronts::{CompleteSettings, Language, ResaleSettings, Seal, SimpleSettings};
+use fronts::{ChatbotSettings, CompleteSettings, Language, ResaleSettings, Seal, SimpleSettings};
 use serde::Deserialize;
 
 use super::{Secret, SettingsError};
@@ -27,6 +27,9 @@ pub(crate) struct Doors {
     /// chat_gpt_proxy's `POST /chat_complete`: `on` or `off`.
     #[serde(default)]
     pub(crate) door_complete: Switch,
+    /// chatgpt_chatbot's gRPC service, and its HTTP mode's `POST /renew` and `POST /ask`: `on` or `off`.
+    #[serde(default)]
+    pub(crate) door_chatbot: Switch,
     /// Longest request body at a front door, in bytes: doors read a body whole.
     #[serde(default = "door_body_bytes_max")]
     pub(crate) door_body_bytes_max: NonZeroUsize,
@@ -73,6 +76,27 @@ pub(crate) struct Doors {
     pub(crate) complete_token: Option<Secret>,
     /// complete: the provider, where `OPENAI_URL` is not set.
     pub(crate) openai_base_url: Option<String>,
+    /// chatbot: any value lets the service describe itself to tools such as grpcurl.
+    pub(crate) grpc_reflection: Option<String>,
+    /// chatbot: seconds between two chats of one key in sessions of version 1, and in HTTP mode.
+    #[serde(default = "chatgpt_cooldown")]
+    pub(crate) chatgpt_cooldown: u32,
+    /// chatbot: the same in sessions of version 3.
+    #[serde(default = "chatgpt_v3_cooldown")]
+    pub(crate) chatgpt_v3_cooldown: u32,
+    /// chatbot: the model.
+    #[serde(default = "gpt_engine")]
+    pub(crate) gpt_engine: String,
+    /// chatbot: live sessions of one key.
+    #[serde(default = "chatbot_sessions_max")]
+    pub(crate) chatbot_sessions_max: NonZeroU32,
+    /// chatbot: seconds after which an unused session is over.
+    #[serde(default = "chatbot_idle_seconds")]
+    pub(crate) chatbot_idle_seconds: NonZeroU32,
+    /// chatbot: the access token of HTTP callers who show none.
+    pub(crate) chatbot_token: Option<Secret>,
+    /// chatbot: the provider, where `OPENAI_URL` is not set.
+    pub(crate) api_url: Option<String>,
 }
 
 /// Open or shut.
@@ -119,6 +143,7 @@ impl Doors {
         let named = |switch: Switch, url| if switch.is_on() { url } else { None };
         named(self.door_simple, self.openai_api_base.as_ref())
             .or_else(|| named(self.door_complete, self.openai_base_url.as_ref()))
+            .or_else(|| named(self.door_chatbot, self.api_url.as_ref()))
     }
 
     /// The doors' own settings.
@@ -131,6 +156,7 @@ impl Doors {
                     .clone()
                     .unwrap_or_else(|| azure::DEPLOYMENT.to_owned()),
             }),
+            chatbot: self.door_chatbot.is_on().then(|| self.chatbot()),
             seal: self.seal().unwrap_or_default(),
             simple: self.door_simple.is_on().then(|| self.simple()),
             complete: self.door_complete.is_on().then(|| CompleteSettings {
@@ -139,9 +165,11 @@ impl Doors {
         }
     }
 
-    /// How long a dialog is kept after its last turn.
-    pub(crate) fn retention(&self) -> Duration {
-        DAY.saturating_mul(self.dialog_days.get())
+    /// How long dialogs of each door are kept after their last turn.
+    pub(crate) fn retention(&self) -> [(&'static str, Duration); 2] {
+        let days = DAY.saturating_mul(self.dialog_days.get());
+        let idle = seconds(self.chatbot_idle_seconds.get());
+        [("resale", days), ("chatbot", days.min(idle))]
     }
 
     /// Azure's address, if door resale is open and named one.
@@ -163,6 +191,18 @@ impl Doors {
                         .into(),
                 )
             })
+    }
+
+    fn chatbot(&self) -> ChatbotSettings {
+        ChatbotSettings {
+            model: self.gpt_engine.clone(),
+            cooldown: seconds(self.chatgpt_cooldown),
+            cooldown_v3: seconds(self.chatgpt_v3_cooldown),
+            sessions_max: self.chatbot_sessions_max.get(),
+            idle: seconds(self.chatbot_idle_seconds.get()),
+            reflection: self.grpc_reflection.is_some(),
+            token: owned(&self.chatbot_token),
+        }
     }
 
     fn simple(&self) -> SimpleSettings {
@@ -209,6 +249,25 @@ fn owned(secret: &Option<Secret>) -> Option<String> {
     secret.as_ref().map(|secret| secret.expose().to_owned())
 }
 
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+const fn chatgpt_cooldown() -> u32 {
+    75
+}
+const fn chatgpt_v3_cooldown() -> u32 {
+    15
+}
+fn gpt_engine() -> String {
+    "gpt-3.5-turbo".into()
+}
+const fn chatbot_sessions_max() -> NonZeroU32 {
+    NonZeroU32::new(10).expect("is not zero")
+}
+const fn chatbot_idle_seconds() -> NonZeroU32 {
+    NonZeroU32::new(1800).expect("is not zero")
+}
 const fn dialog_days() -> NonZeroU32 {
     NonZeroU32::new(30).expect("is not zero")
 }
