@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use tariff::Amount;
 
-pub(crate) use self::fronts::{ChatbotMode, TokenGen};
+pub(crate) use self::fronts::{ChatbotMode, Importing, TokenGen};
 use crate::fatal::{Code, Fatal};
 
 /// A transparent, pass-through metering gateway for OpenAI-compatible APIs.
@@ -62,6 +62,9 @@ pub(crate) enum Command {
     TokenGen(TokenGen),
     /// Serve as chatgpt_chatbot did: its door open, at its address.
     Chatbot(ChatbotMode),
+    /// Take over what an earlier system had. Run it as the database's owner; running it again changes nothing.
+    #[command(subcommand)]
+    Import(Importing),
 }
 
 /// Access tokens.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod fronts;
+mod import;
 mod prices;
 mod table;
 mod tokens;
@@ -19,18 +20,18 @@ use crate::{
 };
 
 /// Runs one command against the database of the settings, starting the private Postgres for as long as it takes.
-pub(crate) fn run(command: Command, settings: &settings::Database) -> Result<(), Fatal> {
+pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<(), Fatal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Fatal::because(Code::System, "no runtime", &error))?;
-    let database = startup::open(settings, &runtime)?;
-    let done = runtime.block_on(dispatch(command, &database.config));
+    let database = startup::open(&settings.database, &runtime)?;
+    let done = runtime.block_on(dispatch(command, &database.config, &settings.doors));
     database.close();
     done
 }
 
-async fn dispatch(command: Command, config: &Config) -> Result<(), Fatal> {
+async fn dispatch(command: Command, config: &Config, doors: &settings::Doors) -> Result<(), Fatal> {
     match command {
         // `main` has taken care of it.
         Command::Serve | Command::Chatbot(_) => Ok(()),
@@ -41,6 +42,7 @@ async fn dispatch(command: Command, config: &Config) -> Result<(), Fatal> {
         Command::TokenGen(wanted) => {
             fronts::token_gen(wanted, &Admin::connect(config).await?).await
         }
+        Command::Import(wanted) => import::run(wanted, config, doors).await,
         Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await,
     }
 }

@@ -56,6 +56,6 @@ fn run(command: cli::Command) -> Result<(), fatal::Fatal> {
     telemetry::start_logging(&settings.log)?;
     match command {
         cli::Command::Serve | cli::Command::Chatbot(_) => serve::serve(settings),
-        command => commands::run(command, &settings.database),
+        command => commands::run(command, &settings),
     }
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod chatbot;
 mod complete;
+mod imports;
 mod resale;
 mod simple;
 

@@ -1,6 +1,7 @@
 //! What the commands do: the SQL contract of `/migrations` as plain functions.
 
 mod accounts;
+mod agent;
 mod fronts;
 mod prices;
 mod tokens;
@@ -16,6 +17,7 @@ use crate::{
 
 pub use self::{
     accounts::AccountRow,
+    agent::{AgentPrice, AgentTables, AgentUsage, AgentUser},
     fronts::{ImportedToken, ImportedUsage},
     prices::{Imported, NewPrice},
     tokens::{IssueToken, IssuedToken, TokenRow},

@@ -1,6 +1,8 @@
 //! The front doors' part of the command line: earlier systems' commands under their own names, and their importers.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 
 /// Where to serve as chatgpt_chatbot did. Both of its modes are served at one address.
 #[derive(Debug, Args)]
@@ -34,4 +36,48 @@ pub(crate) struct TokenGen {
     /// The account that pays; made if there is none, to spend as it likes.
     #[arg(long, default_value = "resale")]
     pub(crate) account: String,
+}
+
+/// Importers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Importing {
+    /// chatgpt-agent: users with their tokens and provider keys, prices, usage; out of its own tables.
+    Agent {
+        /// URL of its database. Without it: the database of the settings, where its tables stand beside ours.
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+        /// The account that pays; made if there is none, to spend as it likes.
+        #[arg(long, default_value = "agent")]
+        account: String,
+    },
+    /// resale-chatgpt-azure: tokens with what is left of their limits, dialogs; out of its JSON files.
+    Resale {
+        /// src/db/tokens.json
+        #[arg(long, value_name = "FILE")]
+        tokens: PathBuf,
+        /// src/db/dialogs.json. There dialogs were everybody's; here they get an owner.
+        #[arg(long, value_name = "FILE", requires = "owner")]
+        dialogs: Option<PathBuf>,
+        /// The token that gets the dialogs: one of the file's.
+        #[arg(long, value_name = "TOKEN")]
+        owner: Option<String>,
+        /// The tokens are admin tokens, as in the generation with user names.
+        #[arg(long)]
+        admin: bool,
+        /// The account that pays; made if there is none, to spend as it likes.
+        #[arg(long, default_value = "resale")]
+        account: String,
+    },
+    /// chat_gpt_proxy: the shared access key becomes an access token; from its environment file or rebuild.sh.
+    Complete {
+        /// The file with ACCESS_KEY=…
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The account that pays; made if there is none, to spend as it likes.
+        #[arg(long, default_value = "complete")]
+        account: String,
+        /// Take a key that is easy to guess: shorter than 16 characters, or the one that everybody knows.
+        #[arg(long)]
+        allow_weak: bool,
+    },
 }

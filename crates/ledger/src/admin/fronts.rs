@@ -25,7 +25,7 @@ pub struct ImportedToken {
 }
 
 /// Usage that an earlier system had booked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportedUsage {
     /// Its row there.
     pub source_id: i64,
@@ -118,34 +118,59 @@ impl Admin {
         Ok((TokenId(row.try_get(0)?), row.try_get(1)?))
     }
 
-    /// Takes over usage of a token; returns whether it was new.
+    /// The access token with this secret.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn token_of(&self, secret: &str) -> Result<Option<TokenId>, LedgerError> {
+        let digest: [u8; 32] = Sha256::digest(secret).into();
+        let params = &[(&digest.as_slice() as _, Type::BYTEA)];
+        let rows = self.session.query(TOKEN_OF, params).await?;
+        match rows.first() {
+            Some(row) => Ok(Some(TokenId(row.try_get(0)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes over usage of tokens; returns how much of it was new.
     ///
     /// # Errors
     /// When Postgres refuses.
     pub async fn import_usage(
         &self,
-        token: TokenId,
-        usage: &ImportedUsage,
-    ) -> Result<bool, LedgerError> {
-        let price = usage.price.map(Amount::nano);
+        used: &[(TokenId, ImportedUsage)],
+    ) -> Result<usize, LedgerError> {
+        let column = |of: fn(&ImportedUsage) -> Option<i64>| -> Vec<Option<i64>> {
+            used.iter().map(|(_, usage)| of(usage)).collect()
+        };
+        let text = |of: fn(&ImportedUsage) -> &Option<String>| -> Vec<Option<&str>> {
+            used.iter().map(|(_, usage)| of(usage).as_deref()).collect()
+        };
+        let tokens: Vec<i64> = used.iter().map(|(token, _)| token.0).collect();
         let rows = self
             .session
             .query(
                 IMPORT_USAGE,
                 &[
-                    (&token.0, Type::INT8),
-                    (&usage.source_id, Type::INT8),
-                    (&usage.prompt_tokens, Type::INT8),
-                    (&usage.completion_tokens, Type::INT8),
-                    (&usage.total_tokens, Type::INT8),
-                    (&price, Type::INT8),
-                    (&usage.requested_at_ms, Type::INT8),
-                    (&usage.remote_id, Type::TEXT),
-                    (&usage.model, Type::TEXT),
+                    (&tokens, Type::INT8_ARRAY),
+                    (&column(|usage| Some(usage.source_id)), Type::INT8_ARRAY),
+                    (&column(|usage| usage.prompt_tokens), Type::INT8_ARRAY),
+                    (&column(|usage| usage.completion_tokens), Type::INT8_ARRAY),
+                    (&column(|usage| usage.total_tokens), Type::INT8_ARRAY),
+                    (
+                        &column(|usage| usage.price.map(Amount::nano)),
+                        Type::INT8_ARRAY,
+                    ),
+                    (
+                        &column(|usage| Some(usage.requested_at_ms)),
+                        Type::INT8_ARRAY,
+                    ),
+                    (&text(|usage| &usage.remote_id), Type::TEXT_ARRAY),
+                    (&text(|usage| &usage.model), Type::TEXT_ARRAY),
                 ],
             )
             .await?;
-        Ok(!rows.is_empty())
+        Ok(rows.len())
     }
 
     /// Takes over a dialog; returns whether it was new.
@@ -180,6 +205,8 @@ const SET_BUDGETS: &str = "
 const MAKE_ADMIN: &str = "
     insert into turnpike.resale_admin (token_id) values ($1) on conflict do nothing";
 
+const TOKEN_OF: &str = "select id from turnpike.access_token where sha256 = $1";
+
 // The prefix of a secret that somebody else made may be most of it: what is shown is of its digest's digest.
 const IMPORT_TOKEN: &str = "
     with made as (
@@ -197,7 +224,8 @@ const IMPORT_TOKEN: &str = "
 const IMPORT_USAGE: &str = "
     insert into turnpike.imported_usage
       (token_id, source_id, prompt_tokens, completion_tokens, total_tokens, price, requested_at, remote_id, model)
-    values ($1, $2, $3, $4, $5, $6, to_timestamp($7 * 0.001), $8, $9)
+    select u.token, u.id, u.prompt, u.completion, u.total, u.price, to_timestamp(u.ms * 0.001), u.remote, u.model
+      from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) as u (token, id, prompt, completion, total, price, ms, remote, model)
     on conflict on constraint imported_usage_identified do nothing
     returning source_id";
 
