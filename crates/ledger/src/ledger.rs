@@ -21,6 +21,7 @@ use crate::{
     gauges::Gauges,
     link::Link,
     listen,
+    rates::{self, Rates},
     settle::{self, Job},
     take::{self, Want},
     tokens::Tokens,
@@ -33,6 +34,7 @@ pub struct Ledger {
     shared: Arc<Shared>,
     wants: mpsc::Sender<Want>,
     jobs: mpsc::Sender<Job>,
+    rates: Rates,
     instance: InstanceId,
     _tasks: Arc<DropGuard>,
 }
@@ -82,6 +84,7 @@ impl Ledger {
         let connector = config.connector()?;
         let settle_session = connector.open().await?;
         let take_session = connector.open().await?;
+        let rates_session = connector.open().await?;
         let pool = connector.pool(config.pool_size)?;
         let client = pool.get().await?;
         let catalog = load::load(&client, config.statement_timeout, 1).await?;
@@ -100,6 +103,9 @@ impl Ledger {
             instance,
             Arc::clone(&gauges),
         ));
+        let (rates, queued) = Rates::new();
+        let rates_link = Link::new(connector.clone(), rates_session, None);
+        tokio::spawn(rates::run(queued, rates.downgrade(), rates_link, instance));
         let take_link = Link::new(connector, take_session, None);
         tokio::spawn(take::run(
             wants_sent,
@@ -134,6 +140,7 @@ impl Ledger {
             shared,
             wants,
             jobs,
+            rates,
             instance,
             _tasks: Arc::new(gone.drop_guard()),
         })
@@ -155,6 +162,12 @@ impl Ledger {
         digest: [u8; 32],
     ) -> Result<Option<Arc<AccessToken>>, LedgerError> {
         self.shared.tokens.get(digest).await
+    }
+
+    /// How often and how much at once anybody may use.
+    #[must_use]
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// Sets money aside. Reserves the place in the settle queue too, so that the end never lacks room.

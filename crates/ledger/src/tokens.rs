@@ -176,7 +176,8 @@ const LOOK_UP: &str = "
     select id, account_id, prefix, label, revoked_at is not null,
            case when isfinite(expires_at) then floor(extract(epoch from expires_at) * 1000)::bigint
                 when expires_at = '-infinity' then 0 end,
-           models, endpoints, addresses::text[], requests_per_minute, concurrent_exchanges, upstream_key
+           models, endpoints, addresses::text[], requests_per_minute, concurrent_exchanges, upstream_key,
+           requests_per_second, requests_per_hour, tokens_per_minute
       from turnpike.access_token where sha256 = $1";
 
 fn read(row: &Row) -> Result<AccessToken, LedgerError> {
@@ -208,7 +209,12 @@ fn read(row: &Row) -> Result<AccessToken, LedgerError> {
             .map(|patterns| patterns.into_iter().map(tariff::Pattern::new).collect()),
         endpoints: row.try_get(7)?,
         addresses,
+        requests_per_second: positive(12)?,
         requests_per_minute: positive(9)?,
+        requests_per_hour: positive(13)?,
+        tokens_per_minute: row
+            .try_get::<_, Option<i64>>(14)?
+            .and_then(|limit| u64::try_from(limit).ok()),
         concurrent_exchanges: positive(10)?,
         upstream_key: row.try_get::<_, Option<&str>>(11)?.map(SecretSource::new),
     })
