@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use ledger::{AccessToken, Catalog, Hold};
+use ledger::{AccessToken, Catalog, Hold, Standing};
 use meter::{Api, RequestFacts, Splice};
 use proxy::{Answer, BoxError, Gate, SendError};
 use tokio::{
@@ -22,7 +22,7 @@ use crate::{
     admission,
     endpoint::{Endpoint, below_base, is_ambiguous, resembles_metered},
     gateway::Entry,
-    models,
+    limits, models,
     reckon::Admitted,
     record::Record,
     refusal::Refusal,
@@ -62,6 +62,7 @@ pub(crate) async fn exchange(
         worker,
         peer,
         record: Some(record),
+        standing: Standing::default(),
     };
     let mut reply = match exchange.serve(request).await {
         Ok(reply) => reply,
@@ -72,6 +73,7 @@ pub(crate) async fn exchange(
     };
     let id = HeaderValue::from_str(&id.to_string()).expect("a UUID is ASCII");
     reply.headers_mut().insert(EXCHANGE_HEADER, id);
+    limits::tell(reply.headers_mut(), &exchange.standing);
     reply
 }
 
@@ -80,6 +82,8 @@ struct Exchange {
     worker: Worker,
     peer: SocketAddr,
     record: Option<Record>,
+    /// How the access token stands in its limits.
+    standing: Standing,
 }
 
 /// What a metered request asks for, and where it goes.
@@ -149,6 +153,10 @@ impl Exchange {
         if *request.method() == Method::CONNECT || is_ambiguous(request.uri().path()) {
             return Err(self.unknown_path(&request));
         }
+        let peer = gateway
+            .limits
+            .admit_peer(&gateway.ledger, self.peer.ip())
+            .await?;
         let now_ms = self.record().started_at_ms;
         let token =
             admission::authenticate(&gateway, request.headers(), self.peer.ip(), now_ms).await?;
@@ -157,8 +165,9 @@ impl Exchange {
         if !token.allows_endpoint(endpoint.name()) {
             return Err(Refusal::EndpointNotAllowed);
         }
-        let started = self.record().started;
-        let entry = Entry::new(permit, gateway.limits.admit(&token, started)?);
+        let admitted;
+        (admitted, self.standing) = limits::admit_token(&gateway.ledger, &token).await;
+        let entry = Entry::new(permit, peer, admitted?);
         match endpoint {
             Endpoint::Metered(api) => self.metered(api, token, entry, request).await,
             Endpoint::Models => {

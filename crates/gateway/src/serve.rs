@@ -95,7 +95,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
     let gateway = Arc::new(Gateway {
         settings: settings.exchange.clone(),
         ledger,
-        limits: Limits::default(),
+        limits: Limits::new(&settings.rates),
         metrics: Arc::new(Metrics::new()),
         places: Places::new(fallback),
         control: Handle::current(),

@@ -19,6 +19,7 @@ pub(crate) struct Settings {
     pub(crate) database: Database,
     pub(crate) upstream: Upstream,
     pub(crate) exchange: Exchange,
+    pub(crate) rates: Rates,
     pub(crate) log: Log,
 }
 
@@ -63,7 +64,7 @@ pub(crate) struct Database {
     pub(crate) database_name: Option<String>,
     /// A direct URL for `LISTEN` and migrations where `DATABASE_URL` leads through pgbouncer.
     pub(crate) database_direct_url: Option<Secret>,
-    /// Connections for look-ups; two more serve holds and charges, one listens.
+    /// Connections for look-ups; three more serve holds, charges and rates, one listens.
     #[serde(default = "database_pool_size")]
     pub(crate) database_pool_size: NonZeroUsize,
     /// Folder of the private Postgres. Default: `/var/lib/turnpike` for root, else `~/.local/state/turnpike`.
@@ -131,6 +132,21 @@ pub(crate) struct Exchange {
     /// Input tokens assumed for a model whose price row has no `context_window`.
     #[serde(default = "context_window_assumed")]
     pub(crate) context_window_assumed: NonZeroU32,
+}
+
+/// How often and how much at once one peer may ask, whatever token it shows. An IPv6 peer is its /64.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Rates {
+    /// Requests from one address in a second. Unset: no limit.
+    pub(crate) address_requests_per_second: Option<NonZeroU32>,
+    /// Requests from one address in a minute. Unset: no limit.
+    pub(crate) address_requests_per_minute: Option<NonZeroU32>,
+    /// Requests from one address in an hour. Unset: no limit.
+    pub(crate) address_requests_per_hour: Option<NonZeroU32>,
+    /// Input and output tokens used from one address in a minute. Unset: no limit.
+    pub(crate) address_tokens_per_minute: Option<NonZeroU64>,
+    /// Exchanges open at once from one address. Unset: no limit.
+    pub(crate) address_concurrent_exchanges: Option<NonZeroU32>,
 }
 
 /// How the program speaks.
@@ -227,6 +243,7 @@ impl Settings {
             database: area(&vars)?,
             upstream: area(&vars)?,
             exchange: area(&vars)?,
+            rates: area(&vars)?,
             log: area(&vars)?,
         };
         settings.check()?;
