@@ -1,6 +1,6 @@
 //! What an uncontended take of a rate costs: one chunk leased from a private Postgres, then memory only.
 
-use std::{hint::black_box, time::Instant};
+use std::{fs, hint::black_box, os::unix::fs::PermissionsExt, time::Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ledger::{
@@ -19,6 +19,8 @@ fn takes(criterion: &mut Criterion) {
         .build()
         .expect("the system gives a thread");
     let dir = tempfile::tempdir().expect("a directory");
+    // Started by root, Postgres runs as another user, who must get there.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     let cluster = Cluster::start(&Options {
         dir: dir.path().join("turnpike"),
         throwaway: true,

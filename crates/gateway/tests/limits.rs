@@ -91,11 +91,7 @@ async fn answers_tell_the_token_s_own_limits_and_no_others() {
         (told(&head, "requests"), told(&head, "tokens")),
         ([None; 3], [None; 3])
     );
-    assert_eq!(
-        upstream.connections().min(2),
-        upstream.connections(),
-        "what is refused goes nowhere"
-    );
+    assert!(upstream.connections() <= 2, "what is refused goes nowhere");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::TokenId;
+use crate::{Config, TokenId};
 
 use self::gate::{State, Verdict};
 
@@ -37,8 +37,8 @@ const SUBJECTS_MAX: usize = 65_536;
 const SHARDS: usize = 64;
 /// Subjects that may wait for the lessor; beyond it takes are counted locally.
 const QUEUE_MAX: usize = 4_096;
-/// How long a take waits for a lease, before it is counted locally.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a take waits for a lease, before it is counted locally: as long as a statement may take.
+const PATIENCE: Duration = Config::STATEMENT_TIMEOUT;
 /// Leases that others may snatch away before a take is counted locally.
 const ATTEMPTS: usize = 16;
 
