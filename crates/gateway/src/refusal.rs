@@ -60,13 +60,27 @@ pub(crate) enum Refusal {
         /// What is left.
         available: u64,
     },
-    /// More requests per minute than the token may make.
+    /// More requests than the token, or the peer, may make.
     TooManyRequests {
+        /// Who made them.
+        who: Who,
+        /// `second`, `minute` or `hour`.
+        window: &'static str,
         /// When the next one fits, in milliseconds.
         retry_after_ms: u64,
     },
-    /// More exchanges at once than the token may have.
-    TooManyAtOnce,
+    /// More tokens than may be used in a minute.
+    TooManyTokens {
+        /// Who used them.
+        who: Who,
+        /// When the next request fits, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// More exchanges at once than may be open.
+    TooManyAtOnce {
+        /// Who has them open.
+        who: Who,
+    },
     /// The body can be read in two ways, or in none.
     InvalidBody {
         /// Says what is wrong and what would be right.
@@ -109,6 +123,24 @@ pub(crate) enum Refusal {
     },
     /// The client left before its request was whole; nobody reads this.
     ClientGone,
+}
+
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The access token's own.
+    Token,
+    /// The peer's, whatever token it shows.
+    Address,
+}
+
+impl Who {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "this access token",
+            Self::Address => "your address",
+        }
+    }
 }
 
 /// One row of the table.
@@ -207,22 +239,31 @@ impl Refusal {
                     },
                 )
             },
-            Self::TooManyRequests { retry_after_ms } => Row {
+            Self::TooManyRequests { who, window, retry_after_ms } => Row {
                 retry: Retry::After(*retry_after_ms),
                 ..row(
                     StatusCode::TOO_MANY_REQUESTS,
                     "requests",
                     "rate_limit_exceeded",
-                    format!("Rate limit reached: this access token has made its requests for this minute. Try again in {retry_after_ms} ms."),
+                    format!("Rate limit reached: {} has made its requests for this {window}. Try again in {retry_after_ms} ms.", who.as_str()),
                 )
             },
-            Self::TooManyAtOnce => Row {
+            Self::TooManyTokens { who, retry_after_ms } => Row {
+                retry: Retry::After(*retry_after_ms),
+                ..row(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "tokens",
+                    "rate_limit_exceeded",
+                    format!("Rate limit reached: {} has used its tokens for this minute. Try again in {retry_after_ms} ms.", who.as_str()),
+                )
+            },
+            Self::TooManyAtOnce { who } => Row {
                 retry: Retry::After(CONCURRENCY_RETRY_MS),
                 ..row(
                     StatusCode::TOO_MANY_REQUESTS,
                     "requests",
                     "rate_limit_exceeded",
-                    "Rate limit reached: this access token has as many exchanges open as it may have at once.".into(),
+                    format!("Rate limit reached: {} has as many exchanges open as it may have at once.", who.as_str()),
                 )
             },
             Self::InvalidBody { message, param, code } => {
@@ -423,6 +464,8 @@ mod tests {
     #[test]
     fn rate_and_concurrency_limits_are_429_and_say_when() {
         let refusal = Refusal::TooManyRequests {
+            who: Who::Token,
+            window: "minute",
             retry_after_ms: 1_500,
         };
         assert_row(
@@ -433,7 +476,17 @@ mod tests {
             &[("retry-after", "2"), ("retry-after-ms", "1500")],
         );
         assert_row(
-            &Refusal::TooManyAtOnce,
+            &Refusal::TooManyTokens {
+                who: Who::Address,
+                retry_after_ms: 60_000,
+            },
+            429,
+            "tokens",
+            "rate_limit_exceeded",
+            &[("retry-after", "60"), ("retry-after-ms", "60000")],
+        );
+        assert_row(
+            &Refusal::TooManyAtOnce { who: Who::Token },
             429,
             "requests",
             "rate_limit_exceeded",

@@ -105,7 +105,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         door_bytes: Arc::new(Semaphore::new(doors::BYTES_MAX)),
         doors: settings.doors.clone(),
         ledger,
-        limits: Limits::default(),
+        limits: Limits::new(&settings.rates),
         metrics: Arc::new(Metrics::new()),
         places,
         control: Handle::current(),

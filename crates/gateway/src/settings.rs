@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) upstream: Upstream,
     pub(crate) exchange: Exchange,
     pub(crate) doors: Doors,
+    pub(crate) rates: Rates,
     pub(crate) log: Log,
 }
 
@@ -154,6 +155,21 @@ pub(crate) struct Exchange {
     pub(crate) context_window_assumed: NonZeroU32,
 }
 
+/// How often and how much at once one peer may ask, whatever token it shows. An IPv6 peer is its /64.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Rates {
+    /// Requests from one address in a second. Unset: no limit.
+    pub(crate) address_requests_per_second: Option<NonZeroU32>,
+    /// Requests from one address in a minute. Unset: no limit.
+    pub(crate) address_requests_per_minute: Option<NonZeroU32>,
+    /// Requests from one address in an hour. Unset: no limit.
+    pub(crate) address_requests_per_hour: Option<NonZeroU32>,
+    /// Input and output tokens used from one address in a minute. Unset: no limit.
+    pub(crate) address_tokens_per_minute: Option<NonZeroU64>,
+    /// Exchanges open at once from one address. Unset: no limit.
+    pub(crate) address_concurrent_exchanges: Option<NonZeroU32>,
+}
+
 /// How the program speaks.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Log {
@@ -260,6 +276,7 @@ impl Settings {
             upstream: area(&vars)?,
             exchange: area(&vars)?,
             doors: area(&vars)?,
+            rates: area(&vars)?,
             log: area(&vars)?,
         };
         settings.check()?;

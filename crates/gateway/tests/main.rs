@@ -9,6 +9,7 @@ mod support;
 
 mod doors;
 mod embedded;
+mod limits;
 mod metering;
 mod operators;
 mod overspend;

@@ -30,6 +30,7 @@ use crate::{
     means::Means,
     purses::{self, Purses},
     recorder::{Opening, Recorder},
+    rates::{self, Rates},
     recover,
     settle::{self, Chain, Job, Later, Sender},
     tokens::Tokens,
@@ -47,6 +48,7 @@ pub struct Ledger {
     black_box: Arc<Mutex<Option<BlackBox>>>,
     /// The trail's task, once it has ended.
     trail_written: watch::Receiver<bool>,
+    rates: Rates,
     _tasks: Arc<DropGuard>,
 }
 
@@ -114,6 +116,7 @@ impl Ledger {
             .connect()
             .await?;
         let lease_link = Link::new(connector.clone(), None).connect().await?;
+        let rates_link = Link::new(connector.clone(), None).connect().await?;
         let pool = connector.pool(config.pool_size)?;
         let client = pool.get().await?;
         let catalog = load::load(&client, config.statement_timeout, 1).await?;
@@ -132,6 +135,11 @@ impl Ledger {
             black_box.name(instance).map_err(unusable)?;
         }
         let (purses, orders) = Purses::new(instance, config.lease);
+        let (rates, queued) = Rates::new();
+        let spender = Arc::clone(&purses);
+        tokio::spawn(rates::run(queued, rates.downgrade(), rates_link, move || {
+            spender.instance()
+        }));
         let shared = Arc::new(Shared {
             tokens: Tokens::new(pool.clone(), &config),
             purses: Arc::clone(&purses),
@@ -209,6 +217,7 @@ impl Ledger {
             recorder: recorder.map(Arc::new),
             black_box: Arc::new(Mutex::new(black_box)),
             trail_written,
+            rates,
             _tasks: Arc::new(gone.drop_guard()),
         })
     }
@@ -229,6 +238,12 @@ impl Ledger {
         digest: [u8; 32],
     ) -> Result<Option<Arc<AccessToken>>, LedgerError> {
         self.shared.tokens.get(digest).await
+    }
+
+    /// How often and how much at once anybody may use.
+    #[must_use]
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// Sets means aside, out of the token's purse: memory only, unless the purse must be filled first. Reserves the place in

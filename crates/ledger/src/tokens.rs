@@ -228,6 +228,7 @@ const LOOK_UP: &str = "
            case when isfinite(expires_at) then floor(extract(epoch from expires_at) * 1000)::bigint
                 when expires_at = '-infinity' then 0 end,
            models, endpoints, addresses::text[], requests_per_minute, concurrent_exchanges, upstream_key,
+           requests_per_second, requests_per_hour, tokens_per_minute,
            num_nonnulls(budget, budget_day, budget_month, prompt_tokens, prompt_tokens_day, prompt_tokens_month,
                         completion_tokens, completion_tokens_day, completion_tokens_month) > 0
       from turnpike.access_token where sha256 = $1";
@@ -261,10 +262,15 @@ fn read(row: &Row) -> Result<AccessToken, LedgerError> {
             .map(|patterns| patterns.into_iter().map(tariff::Pattern::new).collect()),
         endpoints: row.try_get(7)?,
         addresses,
+        requests_per_second: positive(12)?,
         requests_per_minute: positive(9)?,
+        requests_per_hour: positive(13)?,
+        tokens_per_minute: row
+            .try_get::<_, Option<i64>>(14)?
+            .and_then(|limit| u64::try_from(limit).ok()),
         concurrent_exchanges: positive(10)?,
         upstream_key: row.try_get::<_, Option<&str>>(11)?.map(SecretSource::new),
-        capped: row.try_get(12)?,
+        capped: row.try_get(15)?,
     })
 }
 

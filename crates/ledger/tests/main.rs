@@ -25,6 +25,8 @@ mod holds;
 mod migrations;
 #[path = "main/notices.rs"]
 mod notices;
+#[path = "main/rates.rs"]
+mod rates;
 #[path = "main/readme.rs"]
 mod readme;
 #[path = "main/schema.rs"]

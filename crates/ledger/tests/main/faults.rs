@@ -16,16 +16,16 @@ use uuid::Uuid;
 use crate::support::{Books, charge, evidence, money, refusal, take};
 
 /// A cluster of the test's own, which it may stop: here with its durability on.
-struct Own {
-    options: Options,
-    config: Config,
+pub(crate) struct Own {
+    pub(crate) options: Options,
+    pub(crate) config: Config,
     account: AccountId,
     token: TokenId,
     price: PriceId,
     _dir: TempDir,
 }
 
-async fn own() -> (Own, Cluster) {
+pub(crate) async fn own() -> (Own, Cluster) {
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let options = Options {
