@@ -26,12 +26,16 @@ pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<(),
         .build()
         .map_err(|error| Fatal::because(Code::System, "no runtime", &error))?;
     let database = startup::open(&settings.database, &runtime)?;
-    let done = runtime.block_on(dispatch(command, &database.config, &settings.doors));
+    let done = runtime.block_on(dispatch(command, &database.config, &settings.front_doors));
     database.close();
     done
 }
 
-async fn dispatch(command: Command, config: &Config, doors: &settings::Doors) -> Result<(), Fatal> {
+async fn dispatch(
+    command: Command,
+    config: &Config,
+    doors: &settings::FrontDoors,
+) -> Result<(), Fatal> {
     match command {
         // `main` has taken care of it.
         Command::Serve | Command::Chatbot(_) => Ok(()),
