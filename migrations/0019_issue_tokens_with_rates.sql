@@ -90,9 +90,6 @@ begin
   perform turnpike.grant_base_roles();
   perform turnpike.grant_front_roles();
   perform turnpike.grant_rates();
-  if exists (select from pg_roles where rolname = 'turnpike_admin') then
-    grant select (requests_per_second, requests_per_hour, tokens_per_minute) on turnpike.access_token to turnpike_admin;
-  end if;
 end $$;
 
 comment on function turnpike.grant_roles() is

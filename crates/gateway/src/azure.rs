@@ -6,7 +6,7 @@ use proxy::{Egress, Target, headers::Credential};
 use crate::{
     fatal::{Code, Fatal},
     places::Place,
-    settings::{Doors, Secret},
+    settings::{FrontDoors, Secret},
 };
 
 /// The deployment, and the model it serves, where `GPT_MODEL_NAME` is not set.
@@ -28,7 +28,7 @@ pub(crate) struct Deployments {
 ///
 /// # Errors
 /// When what they name cannot be used.
-pub(crate) fn deployments(doors: &Doors) -> Result<Option<Deployments>, Fatal> {
+pub(crate) fn deployments(doors: &FrontDoors) -> Result<Option<Deployments>, Fatal> {
     let Some(endpoint) = doors.azure() else {
         return Ok(None);
     };
@@ -42,7 +42,7 @@ pub(crate) fn deployments(doors: &Doors) -> Result<Option<Deployments>, Fatal> {
 }
 
 fn place(
-    doors: &Doors,
+    doors: &FrontDoors,
     endpoint: &str,
     deployment: &str,
     key: Option<&Secret>,

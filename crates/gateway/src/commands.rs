@@ -28,7 +28,7 @@ pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<Exi
         .build()
         .map_err(|error| Fatal::because(Code::System, "no runtime", &error))?;
     let database = startup::open(&settings.database, &runtime)?;
-    let done = runtime.block_on(dispatch(command, &database.config, &settings.doors));
+    let done = runtime.block_on(dispatch(command, &database.config, &settings.front_doors));
     database.close();
     done
 }
@@ -36,7 +36,7 @@ pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<Exi
 async fn dispatch(
     command: Command,
     config: &Config,
-    doors: &settings::Doors,
+    doors: &settings::FrontDoors,
 ) -> Result<ExitCode, Fatal> {
     match command {
         // `main` has taken care of it.

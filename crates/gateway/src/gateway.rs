@@ -18,7 +18,7 @@ use crate::{limits::Limits, places::Places, refusal::Refusal, settings, telemetr
 /// The state shared by all workers: cheap handles only.
 pub(crate) struct Gateway {
     pub(crate) settings: settings::Exchange,
-    pub(crate) doors: settings::Doors,
+    pub(crate) front_doors: settings::FrontDoors,
     /// The front doors that are open.
     pub(crate) fronts: Option<Fronts>,
     /// Bytes of request bodies that front doors may still read.

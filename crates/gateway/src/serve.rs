@@ -29,8 +29,9 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
-    azure, doors,
+    azure,
     fatal::{Code, Fatal, io_code},
+    front_doors,
     gateway::Gateway,
     limits::Limits,
     places::{Place, Places},
@@ -90,7 +91,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         .with_exchanges_max(settings.exchange.open_exchanges_max.get());
     let ledger = Ledger::connect(config).await?;
 
-    let (places, sandbox) = match azure::deployments(&settings.doors)? {
+    let (places, sandbox) = match azure::deployments(&settings.front_doors)? {
         Some(azure) if settings.upstream.openai_url.is_none() => {
             (Places::new(azure.main).with_second(azure.second), None)
         }
@@ -101,9 +102,9 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
     };
     let gateway = Arc::new(Gateway {
         settings: settings.exchange.clone(),
-        fronts: Fronts::new(settings.doors.fronts()),
-        door_bytes: Arc::new(Semaphore::new(doors::BYTES_MAX)),
-        doors: settings.doors.clone(),
+        fronts: Fronts::new(settings.front_doors.fronts()),
+        door_bytes: Arc::new(Semaphore::new(front_doors::BYTES_MAX)),
+        front_doors: settings.front_doors.clone(),
         ledger,
         limits: Limits::new(&settings.rates),
         metrics: Arc::new(Metrics::new()),
@@ -115,7 +116,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
     });
     tokio::task::spawn_blocking(meter::warm_tokenizer);
     if gateway.fronts.is_some() {
-        tokio::spawn(doors::forget(Arc::clone(&gateway)));
+        tokio::spawn(front_doors::forget(Arc::clone(&gateway)));
     }
 
     let shutdown = CancellationToken::new();

@@ -2,7 +2,7 @@
 //!
 //! `config/example.env` documents every name; a test holds the two together.
 
-mod doors;
+mod front_doors;
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-pub(crate) use self::doors::{Doors, Switch};
+pub(crate) use self::front_doors::{FrontDoors, Switch};
 
 /// Everything the operator sets.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Settings {
     pub(crate) database: Database,
     pub(crate) upstream: Upstream,
     pub(crate) exchange: Exchange,
-    pub(crate) doors: Doors,
+    pub(crate) front_doors: FrontDoors,
     pub(crate) rates: Rates,
     pub(crate) log: Log,
 }
@@ -275,19 +275,19 @@ impl Settings {
             database: area(&vars)?,
             upstream: area(&vars)?,
             exchange: area(&vars)?,
-            doors: area(&vars)?,
+            front_doors: area(&vars)?,
             rates: area(&vars)?,
             log: area(&vars)?,
         };
         settings.check()?;
         if settings.upstream.openai_url.is_none() {
-            settings.upstream.openai_url = settings.doors.provider().cloned();
+            settings.upstream.openai_url = settings.front_doors.provider().cloned();
         }
         Ok(settings)
     }
 
     fn check(&self) -> Result<(), SettingsError> {
-        self.doors.check()?;
+        self.front_doors.check()?;
         if self.listen.tls_cert.is_some() != self.listen.tls_key.is_some() {
             return Err(SettingsError(
                 "TLS_CERT and TLS_KEY go together: set both, or neither".into(),
@@ -501,7 +501,7 @@ mod tests {
     fn example_env_documents_every_setting_and_no_other() {
         let files = [
             include_str!("settings.rs"),
-            include_str!("settings/doors.rs"),
+            include_str!("settings/front_doors.rs"),
         ];
         let fields: BTreeSet<String> = files
             .concat()

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     body::RequestBody,
-    doors, drain,
+    drain,
     exchange::{ReplyBody, exchange},
+    front_doors,
     gateway::Gateway,
     worker::Worker,
 };
@@ -125,7 +126,7 @@ impl Handler for Front {
         // not be dropped: it holds money and may be working upstream. So it is a task of its own.
         let fronts = self.0.gateway.fronts.as_ref();
         if let Some(door) = fronts.and_then(|fronts| fronts.door(request.uri().path())) {
-            return Ok(doors::serve(self.0.clone(), peer, door, request).await);
+            return Ok(front_doors::serve(self.0.clone(), peer, door, request).await);
         }
         let request = request.map(RequestBody::Incoming);
         tokio::spawn(exchange(self.0.clone(), peer, request, None))

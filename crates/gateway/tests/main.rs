@@ -7,8 +7,8 @@
 
 mod support;
 
-mod doors;
 mod embedded;
+mod front_doors;
 mod limits;
 mod metering;
 mod operators;

@@ -154,6 +154,11 @@ impl LedgerError {
         }
     }
 
+    /// No connection came about in time: the server may only be busy.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(&self.kind, Kind::Unreachable(line) if line.contains("no answer in"))
+    }
+
     /// What the last of its causes says: those before only tell on what way it came.
     fn innermost(&self) -> String {
         let mut error: &dyn error::Error = self;

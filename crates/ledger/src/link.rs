@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 
 use crate::{
@@ -37,8 +37,21 @@ impl Link {
     /// # Errors
     /// When Postgres cannot be reached.
     pub(crate) async fn connect(mut self) -> Result<Self, LedgerError> {
-        self.session = Some(self.open().await?);
-        Ok(self)
+        let deadline = Instant::now() + CONNECT_MAX;
+        let mut wait = Backoff::default();
+        loop {
+            match self.open().await {
+                Ok(session) => {
+                    self.session = Some(session);
+                    return Ok(self);
+                }
+                // A statement's patience may be shorter than a busy server needs to let somebody in.
+                Err(error) if error.is_unanswered() && Instant::now() < deadline => {
+                    wait.pause().await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Runs a statement, connecting first if need be. After a failure of the connection its outcome is unknown.
@@ -136,3 +149,6 @@ impl Backoff {
 
     const LONGEST: Duration = Duration::from_secs(1);
 }
+
+/// How long a busy server has to let a process in when it starts.
+const CONNECT_MAX: Duration = Duration::from_secs(10);

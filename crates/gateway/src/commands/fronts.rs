@@ -24,9 +24,9 @@ pub(crate) fn chatbot_mode(mode: &ChatbotMode, settings: &mut Settings) -> Resul
         .ok_or_else(|| Fatal::new(Code::Usage, format!("{wanted} has no address")))?;
     settings.listen.bind_address = address.ip();
     settings.listen.port = address.port();
-    settings.doors.door_chatbot = Switch::On;
+    settings.front_doors.door_chatbot = Switch::On;
     if mode.debug {
-        settings.doors.grpc_reflection = Some("debug".to_owned());
+        settings.front_doors.grpc_reflection = Some("debug".to_owned());
         settings.log.log_level = "debug".to_owned();
     }
     Ok(())

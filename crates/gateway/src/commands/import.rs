@@ -13,7 +13,7 @@ use ledger::{
 use crate::{
     cli::Importing,
     fatal::{Code, Fatal, io_code},
-    settings::Doors,
+    settings::FrontDoors,
 };
 
 /// Keys that are easier to guess are refused.
@@ -21,7 +21,11 @@ const KEY_LETTERS_MIN: usize = 16;
 /// What chat_gpt_proxy called its key.
 const ACCESS_KEY: &str = "ACCESS_KEY=";
 
-pub(super) async fn run(wanted: Importing, config: &Config, doors: &Doors) -> Result<(), Fatal> {
+pub(super) async fn run(
+    wanted: Importing,
+    config: &Config,
+    doors: &FrontDoors,
+) -> Result<(), Fatal> {
     ledger::migrate::run(config).await?;
     let mut admin = Admin::connect(config).await?;
     match wanted {

@@ -95,7 +95,8 @@ async fn what_is_pending_is_named_and_nothing_is_changed_by_asking() {
         .unwrap();
     assert_eq!(
         migrate::pending(&db.config()).await.unwrap(),
-        ["0010_add_notifications.sql", "0011_add_roles.sql"]
+        asked[9..],
+        "those above the ninth, however many there are by now"
     );
     client
         .batch_execute("update turnpike.migration set checksum = '\\x00' where version = 3")

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::read;
 use crate::{
     fatal::{Code, Fatal},
-    settings::Doors,
+    settings::FrontDoors,
 };
 
 /// The tokens to take over.
@@ -100,7 +100,7 @@ pub(super) async fn tokens(admin: &Admin, wanted: &Tokens<'_>) -> Result<(), Fat
 /// Takes dialogs over, for one owner.
 pub(super) async fn dialogs(
     admin: &Admin,
-    doors: &Doors,
+    doors: &FrontDoors,
     file: &Path,
     owner: &str,
 ) -> Result<(), Fatal> {

@@ -65,7 +65,7 @@ pub(crate) async fn serve(
 
 /// Where a call comes from: the peer, or what the nearest of the trusted proxies says.
 fn address<B>(gateway: &Gateway, peer: SocketAddr, request: &Request<B>) -> IpAddr {
-    let proxies = gateway.doors.door_proxies;
+    let proxies = gateway.front_doors.door_proxies;
     let Some(place) = proxies.checked_sub(1) else {
         return peer.ip();
     };
@@ -105,7 +105,7 @@ impl Doorway {
                 reason: "its front doors are shut",
             });
         }
-        let bytes_max = gateway.doors.door_body_bytes_max.get();
+        let bytes_max = gateway.front_doors.door_body_bytes_max.get();
         let (head, body) = request.into_parts();
         if body.size_hint().lower() > bytes_max as u64 {
             return Ok(fronts.too_large(door, bytes_max));
@@ -202,7 +202,7 @@ pub(crate) async fn forget(gateway: Arc<Gateway>) {
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         again.tick().await;
-        for (door, retention) in gateway.doors.retention() {
+        for (door, retention) in gateway.front_doors.retention() {
             match gateway.ledger.sweep_dialogs(door, retention).await {
                 Ok(0) => {}
                 Ok(dialogs) => info!(door, dialogs, "dialog.forgotten"),

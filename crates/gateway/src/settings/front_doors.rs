@@ -14,7 +14,7 @@ use crate::azure;
 
 /// Which front doors are open, and how each is set.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Doors {
+pub(crate) struct FrontDoors {
     /// chatgpt-agent's `POST /chat` and `GET /data/week`: `on` or `off`.
     #[serde(default)]
     pub(crate) door_agent: Switch,
@@ -114,7 +114,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What everybody tries first.
 const WELL_KNOWN_KEY: &str = "123456";
 
-impl Doors {
+impl FrontDoors {
     /// Refuses what cannot work.
     pub(super) fn check(&self) -> Result<(), SettingsError> {
         self.seal()?;
@@ -276,4 +276,85 @@ const fn door_body_bytes_max() -> NonZeroUsize {
 }
 fn simple_model() -> String {
     "gpt-4o-mini".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+
+    /// What an example environment sets, and what it only names.
+    fn lines(text: &str) -> impl Iterator<Item = (&str, &str, bool)> {
+        text.lines().filter_map(|line| {
+            let (name, value) = line.trim_start_matches('#').split_once('=')?;
+            let is_name = name.chars().all(|letter| {
+                letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'
+            });
+            is_name.then_some((name, value, !line.starts_with('#')))
+        })
+    }
+
+    fn settings(text: &str) -> Settings {
+        let set = lines(text).filter(|(.., is_set)| *is_set);
+        let vars = set.map(|(name, value, _)| (name.to_owned(), value.to_owned()));
+        Settings::from_vars(vars).unwrap()
+    }
+
+    #[test]
+    fn every_door_s_example_environment_opens_it_and_names_only_settings_there_are() {
+        let known = include_str!("../../../../config/example.env");
+        let known: Vec<_> = lines(known).map(|(name, ..)| name).collect();
+        let examples = [
+            ("agent", include_str!("../../../../config/agent.env")),
+            ("resale", include_str!("../../../../config/resale.env")),
+            ("simple", include_str!("../../../../config/simple.env")),
+            ("complete", include_str!("../../../../config/complete.env")),
+            ("chatbot", include_str!("../../../../config/chatbot.env")),
+        ];
+        for (door, text) in examples {
+            for (name, ..) in lines(text) {
+                assert!(known.contains(&name), "{door}.env: {name}");
+            }
+            let fronts = settings(text).front_doors.fronts();
+            let open = [
+                ("agent", fronts.agent),
+                ("resale", fronts.resale.is_some()),
+                ("simple", fronts.simple.is_some()),
+                ("complete", fronts.complete.is_some()),
+                ("chatbot", fronts.chatbot.is_some()),
+            ];
+            let open: Vec<_> = open
+                .iter()
+                .filter(|(_, is_open)| *is_open)
+                .map(|(door, _)| *door)
+                .collect();
+            assert_eq!(open, [door]);
+        }
+    }
+
+    #[test]
+    fn an_earlier_system_s_provider_counts_only_where_its_door_is_open_and_no_other_is_named() {
+        let provider = |text: &str| settings(text).upstream.openai_url;
+        assert_eq!(provider("API_URL=https://a").as_deref(), None);
+        assert_eq!(
+            provider("DOOR_CHATBOT=on\nAPI_URL=https://a").as_deref(),
+            Some("https://a")
+        );
+        assert_eq!(
+            provider("DOOR_CHATBOT=on\nAPI_URL=https://a\nOPENAI_URL=https://b").as_deref(),
+            Some("https://b")
+        );
+    }
+
+    #[test]
+    fn a_dialog_key_is_32_bytes_in_base64_or_hexadecimal() {
+        let read = |key: &str| {
+            let vars = [("DIALOG_KEY".to_owned(), key.to_owned())];
+            Settings::from_vars(vars.into_iter()).map_err(|error| error.to_string())
+        };
+        assert!(read(&"0a".repeat(32)).is_ok());
+        assert!(read("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").is_ok());
+        for key in ["short", "AAAA", &"zz".repeat(32)] {
+            assert!(read(key).unwrap_err().contains("openssl"), "{key}");
+        }
+    }
 }
