@@ -1,6 +1,8 @@
 //! What tests lean on: a scripted upstream, raw ends of wires, scripted bodies. For tests only.
 
 pub mod body;
+#[cfg(feature = "postgres")]
+pub mod cluster;
 mod disk;
 mod head;
 #[cfg(feature = "postgres")]
@@ -8,6 +10,8 @@ pub mod pgbouncer;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod raw;
+#[cfg(feature = "postgres")]
+pub mod relay;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod upstream;
