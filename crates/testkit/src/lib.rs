@@ -1,6 +1,8 @@
 //! What tests lean on: a scripted upstream, raw ends of wires, scripted bodies. For tests only.
 
 pub mod body;
+#[cfg(target_os = "linux")]
+mod clock;
 #[cfg(feature = "postgres")]
 pub mod cluster;
 mod disk;
@@ -16,4 +18,6 @@ pub mod relay;
 pub mod tls;
 pub mod upstream;
 
+#[cfg(target_os = "linux")]
+pub use clock::Clock;
 pub use disk::SmallDisk;
