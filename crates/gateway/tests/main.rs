@@ -9,6 +9,7 @@ mod support;
 
 mod doors;
 mod embedded;
+mod faults;
 mod metering;
 mod operators;
 mod overspend;
