@@ -22,6 +22,9 @@ const CLIENTS: usize = 16;
 /// How long Postgres is away at least in `just soak`; else until every client has seen it.
 const AWAY_SOAK: Duration = Duration::from_secs(20);
 
+/// So many calls are made at most while a purse lasts.
+const CALLS_MAX: usize = 300;
+
 /// Which statement settles.
 const SETTLE: &str = "turnpike.settle_exchanges(";
 
@@ -115,7 +118,7 @@ async fn nobody_is_refused_while_the_purse_lasts() {
     loop {
         let number = 1_000_000 + answered;
         let mut fits = purse.iter().zip(load::bound(number));
-        if !fits.all(|(left, bound)| *left >= bound) {
+        if !fits.all(|(left, bound)| *left >= bound) || answered == CALLS_MAX {
             break;
         }
         let call = load::call(turnpike.clients, &token, number).await.unwrap();
