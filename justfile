@@ -6,7 +6,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 fuzz_seconds := "10"
 # How long a soak takes, and one round of it at most.
 soak_minutes := "20"
-soak_round := "15m"
+soak_round := "30m"
 
 _default:
     @just --list --unsorted
@@ -35,7 +35,7 @@ soak minutes=soak_minutes:
     for ((round = 1; SECONDS < end; round++)); do
         say "round $round, $(( (end - SECONDS) / 60 )) minutes left"
         # A round that hangs is a failure, too.
-        timeout {{ soak_round }} cargo test --locked --quiet --package gateway --test gateway -- replicas::
+        timeout {{ soak_round }} cargo test --locked --quiet --package gateway --test gateway -- replicas:: faults::
     done
 
 # psql into DATABASE_URL, else into the private Postgres of a running ./run.

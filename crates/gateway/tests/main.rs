@@ -8,6 +8,7 @@
 mod support;
 
 mod embedded;
+mod faults;
 mod front_doors;
 mod limits;
 mod metering;

@@ -19,7 +19,7 @@ use testkit::{
 use tokio_postgres::{Client, Row};
 
 /// How long to wait for what happens in the background. Not a pause: no test waits this long unless it fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A gateway process on a database of its own.
 pub(crate) struct Turnpike {
@@ -259,6 +259,15 @@ pub(crate) async fn paused_stream(before: &[&str], after: &[&str]) -> (Upstream,
     (upstream, go_on)
 }
 
+/// Account `alice` with 20 USD; `gpt-4o` and `gpt-4o-mini` at their list prices.
+pub(crate) const ACCOUNTS: &str = "
+    select turnpike.create_account('alice');
+    select turnpike.top_up('alice', 20, 'test');
+    select turnpike.set_price('gpt-4o', input => 2.50, cached_input => 1.25, output => 10.00, context_window => 128000, output_max => 16384);
+    select turnpike.set_price('gpt-4o-mini', input => 0.15, cached_input => 0.075, output => 0.60, context_window => 128000, output_max => 16384);
+    select turnpike.set_price('gpt-3.5-turbo', input => 0.50, output => 1.50, context_window => 16385, output_max => 4096);
+    select turnpike.set_price('text-embedding-3-small', input => 0.02, output => 0, context_window => 8191);";
+
 /// A database with prices, an account and a token.
 pub(crate) struct Bank {
     pub(crate) db: TestDb,
@@ -266,20 +275,11 @@ pub(crate) struct Bank {
 }
 
 impl Bank {
-    /// Account `alice` with 20 USD; `gpt-4o` and `gpt-4o-mini` at their list prices.
+    /// With [`ACCOUNTS`].
     pub(crate) async fn open() -> Self {
         let db = TestDb::new().await;
         let sql = db.client().await;
-        sql.batch_execute(
-            "select turnpike.create_account('alice');
-             select turnpike.top_up('alice', 20, 'test');
-             select turnpike.set_price('gpt-4o', input => 2.50, cached_input => 1.25, output => 10.00, context_window => 128000, output_max => 16384);
-             select turnpike.set_price('gpt-4o-mini', input => 0.15, cached_input => 0.075, output => 0.60, context_window => 128000, output_max => 16384);
-             select turnpike.set_price('gpt-3.5-turbo', input => 0.50, output => 1.50, context_window => 16385, output_max => 4096);
-             select turnpike.set_price('text-embedding-3-small', input => 0.02, output => 0, context_window => 8191);",
-        )
-        .await
-        .unwrap();
+        sql.batch_execute(ACCOUNTS).await.unwrap();
         Self { db, sql }
     }
 

@@ -281,7 +281,7 @@ const fn is_row(message: &tokio_postgres::SimpleQueryMessage) -> bool {
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
-        .unwrap_or_else(|error| panic!("the test Postgres does not answer: {error}"));
+        .unwrap_or_else(|error| panic!("the test Postgres does not answer: {error:?}"));
     tokio::spawn(connection);
     client
 }
