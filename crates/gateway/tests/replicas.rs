@@ -136,8 +136,14 @@ impl Fleet {
         clients.join_all().await.into_iter().sum()
     }
 
-    /// Nothing is held, and the books are right.
+    /// Nothing is held, nothing is leased any more, and the books are right.
     async fn at_rest(&self) {
+        self.bank.audited().await;
+        eventually("every lease is returned", async || {
+            let leased = "select coalesce(sum(money) + sum(prompt) + sum(completion), 0)::bigint from turnpike.lease";
+            (self.bank.one::<i64>(leased).await == 0).then_some(())
+        })
+        .await;
         self.bank.audited().await;
     }
 
@@ -218,6 +224,31 @@ async fn what_holds_keep_from_others_is_there_in_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_s_budget_is_spent_to_the_last_and_no_further() {
     capped("budget_usd", BOUND, "t.budget - c.spent").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_s_budget_is_spent_to_the_last_and_no_further() {
+    capped("budget_day_usd", BOUND, "t.budget_day - c.spent_day").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_of_prompt_tokens_is_used_to_the_last_and_no_further() {
+    capped(
+        "prompt_tokens_month",
+        PROMPT,
+        "t.prompt_tokens_month - c.prompt_month",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_of_completion_tokens_is_used_to_the_last_and_no_further() {
+    capped(
+        "completion_tokens",
+        COMPLETION,
+        "t.completion_tokens - c.completion",
+    )
+    .await;
 }
 
 /// A token with one cap that its account's money outlasts. `each` is what a call takes of the cap, `left` what is left of it.
