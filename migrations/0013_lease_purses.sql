@@ -26,6 +26,19 @@ alter table turnpike.instance
 comment on column turnpike.instance.lease_seconds is 'Silent for so long it counts as dead, and its leases lapse; it stops spending from them well before.';
 comment on column turnpike.instance.buried_at is 'When it was found dead: from then on it gets no lease and no heartbeat is taken. Null: it lives, or nobody has looked.';
 
+-- Which books these are, so that a journal on some machine's disk is never replayed into others.
+create table turnpike.identity (
+  id         uuid not null default gen_random_uuid(),
+  only_row   boolean not null default true,
+  constraint identity_identified primary key (id),
+  constraint identity_one unique (only_row),
+  constraint identity_only check (only_row)
+);
+insert into turnpike.identity default values;
+comment on table turnpike.identity is 'One row: which books these are. A copy of the database under another name counts as other books.';
+comment on column turnpike.identity.id is 'Made with the schema, and never changed.';
+comment on column turnpike.identity.only_row is 'True: there is one row.';
+
 create table turnpike.lease (
   instance_id bigint not null,
   token_id    bigint not null,

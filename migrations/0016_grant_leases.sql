@@ -21,7 +21,7 @@ begin
 
   if exists (select from pg_roles where rolname = 'turnpike_gateway') then
     grant usage on schema turnpike to turnpike_gateway;
-    grant select on turnpike.migration, turnpike.access_token, turnpike.upstream, turnpike.upstream_key, turnpike.route, turnpike.price
+    grant select on turnpike.migration, turnpike.identity, turnpike.access_token, turnpike.upstream, turnpike.upstream_key, turnpike.route, turnpike.price
       to turnpike_gateway;
     grant select, update (balance, leased) on turnpike.account to turnpike_gateway;
     grant select, update (spent, prompt, completion, leased, leased_prompt, leased_completion, day, spent_day, prompt_day, completion_day,
@@ -39,7 +39,7 @@ begin
 
   if exists (select from pg_roles where rolname = 'turnpike_admin') then
     grant usage on schema turnpike to turnpike_admin;
-    grant select on turnpike.migration, turnpike.account, turnpike.credit, turnpike.access_token_counter, turnpike.upstream,
+    grant select on turnpike.migration, turnpike.identity, turnpike.account, turnpike.credit, turnpike.access_token_counter, turnpike.upstream,
       turnpike.route, turnpike.price, turnpike.instance, turnpike.lease, turnpike.hold, turnpike.charge, turnpike.charge_key,
       turnpike.charge_closed, turnpike.usage_day,
       turnpike.balances, turnpike.usage_daily, turnpike.usage_by_model, turnpike.open_holds, turnpike.estimates, turnpike.audit

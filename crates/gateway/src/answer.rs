@@ -154,7 +154,15 @@ impl Till {
         if self.is_settled() {
             return None;
         }
-        match self.meter.push(data) {
+        let progress = self.meter.push(data);
+        if let Some(Open { hold, .. }) = &self.open {
+            hold.progress(
+                self.record.answer_bytes,
+                self.meter.output_tokens_roughly(),
+                self.passage.status,
+            );
+        }
+        match progress {
             Progress::Open => None,
             Progress::Terminal { tail } => {
                 self.settle(Ended::Complete);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use ledger::{AccessToken, Catalog, Hold};
+use ledger::{AccessToken, Catalog, Evidence, Hold};
 use meter::{Api, RequestFacts, Splice};
 use proxy::{Answer, BoxError, Gate, SendError};
 use tokio::{
@@ -333,8 +333,22 @@ impl Exchange {
             }
         }
         let quote = admission::quote(catalog, &model, record.started_at_ms)?;
+        let (input_rate, output_rate) = quote.text_rates();
+        let upstream_key = route.place.key_id.filter(|_| route.own.is_none());
+        let evidence = Evidence {
+            model: model.clone(),
+            endpoint: record.endpoint.name().into(),
+            price: quote.default_price(),
+            input_rate,
+            output_rate,
+            input_tokens: facts.body_bytes.div_ceil(BYTES_PER_TOKEN),
+            stream: facts.stream,
+            started_at_ms: record.started_at_ms,
+            upstream: route.place.id,
+            upstream_key,
+        };
         let hold =
-            admission::hold(&gateway, token, record.id, *api, &model, &facts, &quote).await?;
+            admission::hold(&gateway, token, record.id, *api, &facts, &quote, evidence).await?;
         record
             .metrics()
             .first_gate_seconds
@@ -348,7 +362,7 @@ impl Exchange {
             endpoint: record.endpoint.name(),
             started_at_ms: record.started_at_ms,
             upstream: route.place.id,
-            upstream_key: route.place.key_id.filter(|_| route.own.is_none()),
+            upstream_key,
         };
         Ok((hold, admitted))
     }

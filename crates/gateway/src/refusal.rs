@@ -42,8 +42,23 @@ pub(crate) enum Refusal {
         bound: Amount,
         /// What is left.
         available: Amount,
+        /// Of what, as the sentence says it.
+        of: &'static str,
         /// The output limit that would fit, if one would.
         fitting: Option<u64>,
+    },
+    /// A cap on tokens does not cover what the request can use.
+    OverTokens {
+        /// Of which tokens: `prompt` or `completion`.
+        kind: &'static str,
+        /// For how long the cap counts, as the sentence says it.
+        period: &'static str,
+        /// The parameter that limits this endpoint's output; `None` where there is none, or where it is no help.
+        param: Option<&'static str>,
+        /// The most it can use.
+        bound: u64,
+        /// What is left.
+        available: u64,
     },
     /// More requests per minute than the token may make.
     TooManyRequests {
@@ -162,7 +177,7 @@ impl Refusal {
                     format!("The model `{model}` does not exist or you do not have access to it. GET /v1/models lists what this access token may use."),
                 )
             },
-            Self::InsufficientQuota { param, bound, available, fitting } => Row {
+            Self::InsufficientQuota { param, bound, available, of, fitting } => Row {
                 retry: Retry::Never,
                 ..row(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -170,9 +185,25 @@ impl Refusal {
                     "insufficient_quota",
                     match param.zip(*fitting) {
                         Some((param, limit)) => format!(
-                            "This request could cost up to {bound} USD and {available} USD are left. With {param} of at most {limit} it would fit."
+                            "This request could cost up to {bound} USD and {available} USD are left {of}. With {param} of at most {limit} it would fit."
                         ),
-                        None => format!("This request could cost up to {bound} USD and {available} USD are left. Top up the account or raise the token's budget."),
+                        None => format!("This request could cost up to {bound} USD and {available} USD are left {of}. Top up the account or raise the token's budget."),
+                    },
+                )
+            },
+            Self::OverTokens { kind, period, param, bound, available } => Row {
+                retry: Retry::Never,
+                ..row(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "insufficient_quota",
+                    "insufficient_quota",
+                    match param {
+                        Some(param) => format!(
+                            "This request could use up to {bound} {kind} tokens and {available} of the access token's {kind} tokens are left {period}. With {param} of at most {available} in all its answers it would fit."
+                        ),
+                        None => format!(
+                            "This request could use up to {bound} {kind} tokens and {available} of the access token's {kind} tokens are left {period}. Send less, or have the token's limit raised."
+                        ),
                     },
                 )
             },
@@ -376,6 +407,7 @@ mod tests {
             bound: Amount::from_nano(5),
             available: Amount::ZERO,
             param: Some("max_tokens"),
+            of: "on the account",
             fitting: Some(7),
         };
         assert_row(

@@ -30,6 +30,8 @@ pub struct AccessToken {
     pub requests_per_minute: Option<u32>,
     /// Exchanges open at once.
     pub concurrent_exchanges: Option<u32>,
+    /// Whether it has a cap of its own, on money or tokens: then nothing is assumed about what a request can cost.
+    pub capped: bool,
     /// The key its requests carry to the upstream instead of the upstream's own.
     pub upstream_key: Option<SecretSource>,
 }

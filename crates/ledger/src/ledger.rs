@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -124,7 +125,8 @@ impl Ledger {
             lease: config.lease,
             charges_keep_months: config.charges_keep_months,
         };
-        let (black_box, journal, recorder) = black_box(&config).await?;
+        let home = home(&config, &pool).await?;
+        let (black_box, journal, recorder) = black_box(&config, home.as_deref()).await?;
         let instance = register(&pool, &upkeep).await?;
         if let Some(black_box) = &black_box {
             black_box.name(instance).map_err(unusable)?;
@@ -143,7 +145,7 @@ impl Ledger {
         });
         // What was left by processes that died here comes before anything new.
         let patient = || Sender::new(Link::new(connector.clone(), None), Arc::clone(&gauges));
-        if let Some(dir) = &config.data_dir {
+        if let Some(dir) = &home {
             recover::from_disk(dir, config.orphans, &shared, &mut patient()).await?;
         }
 
@@ -391,11 +393,27 @@ impl Shared {
     }
 }
 
+/// Where in the data directory the black boxes of these very books are: a machine may serve several.
+async fn home(config: &Config, pool: &Connections) -> Result<Option<PathBuf>, LedgerError> {
+    let Some(dir) = &config.data_dir else {
+        return Ok(None);
+    };
+    let rows = pool.query(IDENTITY, &[]).await?;
+    let row = rows.first().ok_or_else(LedgerError::row)?;
+    let (id, name): (Uuid, &str) = (row.try_get(0)?, row.try_get(1)?);
+    let name: String = name
+        .chars()
+        .map(|it| if it.is_ascii_alphanumeric() { it } else { '_' })
+        .collect();
+    Ok(Some(dir.join("ledgers").join(format!("{name}-{id}"))))
+}
+
 /// The journal and the flight recorder of this process, where there is a data directory.
 async fn black_box(
     config: &Config,
+    home: Option<&Path>,
 ) -> Result<(Option<BlackBox>, Option<Journal>, Option<Recorder>), LedgerError> {
-    let Some(dir) = config.data_dir.clone() else {
+    let Some(dir) = home.map(Path::to_owned) else {
         return Ok((None, None, None));
     };
     let sizes = Sizes {
@@ -458,6 +476,7 @@ async fn register(pool: &Connections, upkeep: &Upkeep) -> Result<InstanceId, Led
 
 const REGISTER: &str = "
     insert into turnpike.instance (pid, name, version, lease_seconds) values ($1, $2, $3, $4) returning id";
+const IDENTITY: &str = "select id, current_database()::text from turnpike.identity";
 const GOODBYE: &str =
     "update turnpike.instance set seen_at = now(), stopped_at = now() where id = $1";
 const PARTITIONS: &str = "select turnpike.ensure_charge_partitions()";

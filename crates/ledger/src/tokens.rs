@@ -227,7 +227,9 @@ const LOOK_UP: &str = "
     select id, account_id, prefix, label, revoked_at is not null,
            case when isfinite(expires_at) then floor(extract(epoch from expires_at) * 1000)::bigint
                 when expires_at = '-infinity' then 0 end,
-           models, endpoints, addresses::text[], requests_per_minute, concurrent_exchanges, upstream_key
+           models, endpoints, addresses::text[], requests_per_minute, concurrent_exchanges, upstream_key,
+           num_nonnulls(budget, budget_day, budget_month, prompt_tokens, prompt_tokens_day, prompt_tokens_month,
+                        completion_tokens, completion_tokens_day, completion_tokens_month) > 0
       from turnpike.access_token where sha256 = $1";
 
 fn read(row: &Row) -> Result<AccessToken, LedgerError> {
@@ -262,6 +264,7 @@ fn read(row: &Row) -> Result<AccessToken, LedgerError> {
         requests_per_minute: positive(9)?,
         concurrent_exchanges: positive(10)?,
         upstream_key: row.try_get::<_, Option<&str>>(11)?.map(SecretSource::new),
+        capped: row.try_get(12)?,
     })
 }
 

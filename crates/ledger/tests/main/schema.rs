@@ -131,6 +131,7 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
             "find_dead()",
             "first_id()",
             "hold: delete insert select",
+            "identity: select",
             "instance.buried_at: update",
             "instance.seen_at: update",
             "instance.stopped_at: update",
