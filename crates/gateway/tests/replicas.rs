@@ -400,3 +400,22 @@ async fn a_lower_cap_and_a_revoked_token_are_felt_by_every_gateway() {
     }
     fleet.at_rest().await;
 }
+
+/// Nobody is short, so nobody asks for them back.
+#[tokio::test(flavor = "multi_thread")]
+async fn allowances_come_back_from_gateways_that_end_and_from_idle_ones() {
+    let mut fleet = Fleet::new(PROMPT).await;
+    let token = fleet.bank.token(", budget_usd => 10").await;
+    for number in 0..REPLICAS * 2 {
+        assert_eq!(fleet.call(number, &token).await, 200);
+    }
+    let mut ending = fleet.gateways.remove(0);
+    ending.signal("TERM");
+    assert!(ending.ended().await.success());
+    let of_ended = "select count(*) from turnpike.lease as l join turnpike.instance as i on i.id = l.instance_id
+        where i.stopped_at is not null and greatest(l.money, l.prompt, l.completion) > 0";
+    assert_eq!(fleet.bank.one::<i64>(of_ended).await, 0);
+    let ended = "select count(*) from turnpike.instance where stopped_at is not null";
+    assert_eq!(fleet.bank.one::<i64>(ended).await, 1);
+    fleet.at_rest().await;
+}
