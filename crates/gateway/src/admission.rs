@@ -13,20 +13,26 @@ use uuid::Uuid;
 use crate::{gateway::Gateway, refusal::Refusal};
 
 /// The longest credential that is looked at.
-const CREDENTIAL_BYTES_MAX: usize = 512;
+pub(crate) const CREDENTIAL_BYTES_MAX: usize = 512;
+
+/// The digest of the access token that these headers show.
+///
+/// # Errors
+/// 401 for none, or two.
+pub(crate) fn digest(headers: &HeaderMap) -> Result<[u8; 32], Refusal> {
+    credential(headers).map(|credential| Sha256::digest(credential).into())
+}
 
 /// Whose request this is. Checks the token itself and from where it may be used.
 ///
 /// # Errors
-/// 401 for no, an unknown, expired or revoked token; 403 for an address; 503 while Postgres is away.
+/// 401 for an unknown, expired or revoked token; 403 for an address; 503 while Postgres is away.
 pub(crate) async fn authenticate(
     gateway: &Gateway,
-    headers: &HeaderMap,
+    digest: [u8; 32],
     peer: IpAddr,
     now_ms: i64,
 ) -> Result<Arc<AccessToken>, Refusal> {
-    let credential = credential(headers)?;
-    let digest: [u8; 32] = Sha256::digest(credential).into();
     let token = gateway.ledger.access_token(digest).await.map_err(|error| {
         tracing::warn!(%error, "token.lookup_failed");
         Refusal::Unavailable {

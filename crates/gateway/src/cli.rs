@@ -1,6 +1,7 @@
 //! The command line, and the help that teaches it.
 
 mod books;
+mod fronts;
 
 use std::path::PathBuf;
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use tariff::Amount;
 
+pub(crate) use self::fronts::{ChatbotMode, Importing, TokenGen};
 use crate::fatal::{Code, Fatal};
 
 pub(crate) use self::books::{Audit, KeyOf, OurKey, Percent, Reconcile};
@@ -70,6 +72,13 @@ pub(crate) enum Command {
     /// key, requests, input_tokens, cached_tokens, output_tokens, usd, or some of them. Which it is, is seen from its content.
     /// Changes nothing. Exit code 0: no differences, 1: differences.
     Reconcile(Reconcile),
+    /// Make a token as resale-chatgpt-azure's script did: with an end and two budgets.
+    TokenGen(TokenGen),
+    /// Serve as chatgpt_chatbot did: its door open, at its address.
+    Chatbot(ChatbotMode),
+    /// Take over what an earlier system had. Run it as the database's owner; running it again changes nothing.
+    #[command(subcommand)]
+    Import(Importing),
 }
 
 /// Access tokens.

@@ -2,6 +2,8 @@
 
 mod accounts;
 mod audit;
+mod fronts;
+mod import;
 mod prices;
 mod reconcile;
 mod table;
@@ -12,6 +14,7 @@ use std::{process::ExitCode, time::SystemTime};
 
 use ledger::{Config, admin::Admin};
 
+pub(crate) use self::fronts::chatbot_mode;
 use crate::{
     cli::Command,
     fatal::{Code, Fatal},
@@ -19,26 +22,34 @@ use crate::{
 };
 
 /// Runs one command against the database of the settings, starting the private Postgres for as long as it takes.
-pub(crate) fn run(command: Command, settings: &settings::Database) -> Result<ExitCode, Fatal> {
+pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<ExitCode, Fatal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Fatal::because(Code::System, "no runtime", &error))?;
-    let database = startup::open(settings, &runtime)?;
-    let done = runtime.block_on(dispatch(command, &database.config));
+    let database = startup::open(&settings.database, &runtime)?;
+    let done = runtime.block_on(dispatch(command, &database.config, &settings.doors));
     database.close();
     done
 }
 
-async fn dispatch(command: Command, config: &Config) -> Result<ExitCode, Fatal> {
+async fn dispatch(
+    command: Command,
+    config: &Config,
+    doors: &settings::Doors,
+) -> Result<ExitCode, Fatal> {
     match command {
         // `main` has taken care of it.
-        Command::Serve => {}
+        Command::Serve | Command::Chatbot(_) => {}
         Command::Migrate => migrate(config).await?,
         Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await?,
         Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await?,
         Command::Price(command) => prices::run(command, &mut Admin::connect(config).await?).await?,
         Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await?,
+        Command::TokenGen(wanted) => {
+            fronts::token_gen(wanted, &Admin::connect(config).await?).await?;
+        }
+        Command::Import(wanted) => import::run(wanted, config, doors).await?,
         Command::Audit(command) => {
             return audit::run(&command, &Admin::connect(config).await?).await;
         }

@@ -8,7 +8,6 @@ use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use ledger::{AccessToken, Catalog, Evidence, Hold};
 use meter::{Api, RequestFacts, Splice};
 use proxy::{Answer, BoxError, Gate, SendError};
@@ -20,6 +19,7 @@ use tracing::error;
 
 use crate::{
     admission,
+    body::RequestBody,
     endpoint::{Endpoint, below_base, is_ambiguous, resembles_metered},
     gateway::Entry,
     models,
@@ -27,11 +27,13 @@ use crate::{
     record::Record,
     refusal::Refusal,
     settings::{StreamUsage, UnknownPaths},
+    through::Through,
     upload::{self, Bounds, Flowing, Need, Replay, Said, Upload, Whole},
     worker::Worker,
 };
 
 use self::forward::Route;
+pub(crate) use self::relay::own;
 
 /// The body of whatever we answer.
 pub(crate) type ReplyBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -39,28 +41,31 @@ pub(crate) type ReplyBody = UnsyncBoxBody<Bytes, BoxError>;
 type Reply = Response<ReplyBody>;
 
 /// The header that names the exchange, and so its charge, on every answer.
-const EXCHANGE_HEADER: HeaderName = HeaderName::from_static("x-turnpike-exchange");
+pub(crate) const EXCHANGE_HEADER: HeaderName = HeaderName::from_static("x-turnpike-exchange");
 
 /// Bytes of text per token, where no tokenizer has counted: what English comes to.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// Runs one exchange. Never fails: what goes wrong is a refusal, or an answer that breaks off.
+/// Runs one exchange, a client's own or one that came through a front door. Never fails: what goes wrong is a refusal, or an answer that breaks off.
 pub(crate) async fn exchange(
     worker: Worker,
     peer: SocketAddr,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
+    through: Option<Through>,
 ) -> Reply {
     let endpoint = Endpoint::find(request.method(), request.uri().path());
-    let record = Record::start(
+    let mut record = Record::start(
         Arc::clone(&worker.gateway.metrics),
         peer.ip(),
         request.method().clone(),
         endpoint,
     );
+    record.door = through.as_ref().map(|through| through.door);
     let id = record.id;
     let mut exchange = Exchange {
         worker,
         peer,
+        through,
         record: Some(record),
     };
     let mut reply = match exchange.serve(request).await {
@@ -79,6 +84,8 @@ pub(crate) async fn exchange(
 struct Exchange {
     worker: Worker,
     peer: SocketAddr,
+    /// Set where a front door knows whose exchange it is.
+    through: Option<Through>,
     record: Option<Record>,
 }
 
@@ -143,15 +150,18 @@ impl WentUp {
 type Early = Result<Response<Answer>, SendError>;
 
 impl Exchange {
-    async fn serve(&mut self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+    async fn serve(&mut self, request: Request<RequestBody>) -> Result<Reply, Refusal> {
         let gateway = Arc::clone(&self.worker.gateway);
         let permit = gateway.enter()?;
         if *request.method() == Method::CONNECT || is_ambiguous(request.uri().path()) {
             return Err(self.unknown_path(&request));
         }
         let now_ms = self.record().started_at_ms;
-        let token =
-            admission::authenticate(&gateway, request.headers(), self.peer.ip(), now_ms).await?;
+        let digest = match &self.through {
+            Some(through) => through.digest,
+            None => admission::digest(request.headers())?,
+        };
+        let token = admission::authenticate(&gateway, digest, self.peer.ip(), now_ms).await?;
         self.record().token = Some(token.prefix.clone());
         let endpoint = self.record().endpoint;
         if !token.allows_endpoint(endpoint.name()) {
@@ -187,7 +197,7 @@ impl Exchange {
         api: Api,
         token: Arc<AccessToken>,
         entry: Entry,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Reply, Refusal> {
         admission::check_content(request.headers())?;
         let gateway = Arc::clone(&self.worker.gateway);
@@ -215,7 +225,8 @@ impl Exchange {
             (None, Some(model)) => gateway.places.for_model(&catalog, model)?,
             (None, None) => return Err(admission::missing_model()),
         };
-        let route = Route::new(place, is_only, &token)?;
+        let shown = self.through.as_ref().and_then(Through::upstream_key);
+        let route = Route::new(place, is_only, &token, shown)?;
         self.record().upstream = Some(route.place.name.clone());
 
         // The first gate: the last byte goes up once its cost is held.
@@ -385,7 +396,7 @@ impl Exchange {
         })
     }
 
-    fn unknown_path(&self, request: &Request<Incoming>) -> Refusal {
+    fn unknown_path(&self, request: &Request<RequestBody>) -> Refusal {
         Refusal::UnknownPath {
             target: format!("{} {}", request.method(), request.uri().path()),
         }

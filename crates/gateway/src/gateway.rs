@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use fronts::Fronts;
 use ledger::Ledger;
 use tokio::{
     runtime::Handle,
@@ -23,6 +24,11 @@ use crate::{
 /// The state shared by all workers: cheap handles only.
 pub(crate) struct Gateway {
     pub(crate) settings: settings::Exchange,
+    pub(crate) doors: settings::Doors,
+    /// The front doors that are open.
+    pub(crate) fronts: Option<Fronts>,
+    /// Bytes of request bodies that front doors may still read.
+    pub(crate) door_bytes: Arc<Semaphore>,
     pub(crate) ledger: Ledger,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,

@@ -3,8 +3,11 @@
 mod admin;
 mod admission;
 mod answer;
+mod azure;
+mod body;
 mod cli;
 mod commands;
+mod doors;
 mod drain;
 mod endpoint;
 mod exchange;
@@ -24,6 +27,7 @@ mod settings;
 mod shipped;
 mod startup;
 mod telemetry;
+mod through;
 mod upload;
 mod worker;
 mod workers;
@@ -45,10 +49,15 @@ fn main() -> ExitCode {
 }
 
 fn run(command: cli::Command) -> Result<ExitCode, fatal::Fatal> {
-    let settings = settings::Settings::from_env()?;
+    let mut settings = settings::Settings::from_env()?;
+    if let cli::Command::Chatbot(mode) = &command {
+        commands::chatbot_mode(mode, &mut settings)?;
+    }
     telemetry::start_logging(&settings.log)?;
     match command {
-        cli::Command::Serve => serve::serve(settings).map(|()| ExitCode::SUCCESS),
-        command => commands::run(command, &settings.database),
+        cli::Command::Serve | cli::Command::Chatbot(_) => {
+            serve::serve(settings).map(|()| ExitCode::SUCCESS)
+        }
+        command => commands::run(command, &settings),
     }
 }

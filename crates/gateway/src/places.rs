@@ -28,12 +28,16 @@ pub(crate) struct Place {
     pub(crate) target: Target,
     pub(crate) egress: Egress,
     pub(crate) credential: Option<Credential>,
+    /// Put before the client's own: an API's version, say.
+    pub(crate) query: Option<String>,
 }
 
 /// Every place, kept in step with the catalog.
 pub(crate) struct Places {
     /// Serves while table `upstream` is empty: what `OPENAI_URL` names, or the sandbox.
     fallback: Arc<Place>,
+    /// Serves one model in the fallback's stead.
+    second: Option<(&'static str, Arc<Place>)>,
     resolved: ArcSwap<Resolved>,
 }
 
@@ -60,8 +64,15 @@ impl Places {
     pub(crate) fn new(fallback: Place) -> Self {
         Self {
             fallback: Arc::new(fallback),
+            second: None,
             resolved: ArcSwap::default(),
         }
+    }
+
+    /// The same with a place for one model.
+    pub(crate) fn with_second(mut self, second: Option<(&'static str, Place)>) -> Self {
+        self.second = second.map(|(model, place)| (model, Arc::new(place)));
+        self
     }
 
     /// The one place every model goes to, if there is just one: then bytes may flow before the model is known.
@@ -70,7 +81,8 @@ impl Places {
     /// 503 when the only upstream's row cannot be used.
     pub(crate) fn only(&self, catalog: &Catalog) -> Result<Option<Arc<Place>>, Refusal> {
         if catalog.upstreams().is_empty() {
-            return Ok(Some(Arc::clone(&self.fallback)));
+            let is_only = self.second.is_none();
+            return Ok(is_only.then(|| Arc::clone(&self.fallback)));
         }
         catalog
             .only_upstream()
@@ -85,6 +97,10 @@ impl Places {
     pub(crate) fn for_model(&self, catalog: &Catalog, model: &str) -> Result<Arc<Place>, Refusal> {
         match catalog.candidates(model).first() {
             Some(upstream) => self.place(catalog, upstream.id),
+            None if catalog.upstreams().is_empty() => Ok(match &self.second {
+                Some((second, place)) if *second == model => Arc::clone(place),
+                _ => Arc::clone(&self.fallback),
+            }),
             None => Err(Refusal::ModelNotFound {
                 model: model.to_owned(),
             }),
@@ -160,6 +176,7 @@ fn resolve(upstream: &Upstream) -> Result<Keys, String> {
             target: target.clone(),
             egress: egress.clone(),
             credential,
+            query: None,
         })
     };
     let mut turns = Vec::new();

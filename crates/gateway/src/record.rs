@@ -29,6 +29,8 @@ pub(crate) struct Record {
     /// The same by the wall clock, in milliseconds since the epoch: the price in force is this instant's.
     pub(crate) started_at_ms: i64,
     pub(crate) endpoint: Endpoint,
+    /// The front door it came through.
+    pub(crate) door: Option<&'static str>,
     pub(crate) end: &'static str,
     pub(crate) status: Option<StatusCode>,
     pub(crate) token: Option<String>,
@@ -61,6 +63,7 @@ impl Record {
             started: Instant::now(),
             started_at_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
             endpoint,
+            door: None,
             end: "abandoned",
             status: None,
             token: None,
@@ -146,6 +149,7 @@ impl Drop for Record {
             exchange = %self.id,
             end = self.end,
             method = %self.method,
+            door = self.door,
             endpoint = self.endpoint.name(),
             status = self.status.map(|status| status.as_u16()),
             refusal = self.refusal,

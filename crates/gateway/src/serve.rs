@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use fronts::Fronts;
 use ledger::Ledger;
 use proxy::{
     Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
@@ -28,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
+    azure, doors,
     fatal::{Code, Fatal, io_code},
     gateway::Gateway,
     limits::Limits,
@@ -88,19 +90,33 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         .with_exchanges_max(settings.exchange.open_exchanges_max.get());
     let ledger = Ledger::connect(config).await?;
 
-    let (fallback, sandbox) = fallback(&settings.upstream).await?;
+    let (places, sandbox) = match azure::deployments(&settings.doors)? {
+        Some(azure) if settings.upstream.openai_url.is_none() => {
+            (Places::new(azure.main).with_second(azure.second), None)
+        }
+        _ => {
+            let (place, sandbox) = fallback(&settings.upstream).await?;
+            (Places::new(place), sandbox)
+        }
+    };
     let gateway = Arc::new(Gateway {
         settings: settings.exchange.clone(),
+        fronts: Fronts::new(settings.doors.fronts()),
+        door_bytes: Arc::new(Semaphore::new(doors::BYTES_MAX)),
+        doors: settings.doors.clone(),
         ledger,
         limits: Limits::default(),
         metrics: Arc::new(Metrics::new()),
-        places: Places::new(fallback),
+        places,
         control: Handle::current(),
         open: Arc::new(Semaphore::new(settings.exchange.open_exchanges_max.get())),
         draining: AtomicBool::new(false),
         hurry: CancellationToken::new(),
     });
     tokio::task::spawn_blocking(meter::warm_tokenizer);
+    if gateway.fronts.is_some() {
+        tokio::spawn(doors::forget(Arc::clone(&gateway)));
+    }
 
     let shutdown = CancellationToken::new();
     let listening = listen(&settings, &gateway, &shutdown)?;
@@ -241,6 +257,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             target: Target::parse(url).map_err(|error| config("OPENAI_URL", &error))?,
             egress: Egress::Direct,
             credential: None,
+            query: None,
         })
     };
     let key = settings

@@ -2,6 +2,8 @@
 //!
 //! `config/example.env` documents every name; a test holds the two together.
 
+mod doors;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -12,6 +14,8 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
+pub(crate) use self::doors::{Doors, Switch};
+
 /// Everything the operator sets.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -19,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) database: Database,
     pub(crate) upstream: Upstream,
     pub(crate) exchange: Exchange,
+    pub(crate) doors: Doors,
     pub(crate) log: Log,
 }
 
@@ -249,18 +254,23 @@ impl Settings {
         vars: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
         let vars: Vec<_> = vars.filter(|(_, value)| !value.is_empty()).collect();
-        let settings = Self {
+        let mut settings = Self {
             listen: area(&vars)?,
             database: area(&vars)?,
             upstream: area(&vars)?,
             exchange: area(&vars)?,
+            doors: area(&vars)?,
             log: area(&vars)?,
         };
         settings.check()?;
+        if settings.upstream.openai_url.is_none() {
+            settings.upstream.openai_url = settings.doors.provider().cloned();
+        }
         Ok(settings)
     }
 
     fn check(&self) -> Result<(), SettingsError> {
+        self.doors.check()?;
         if self.listen.tls_cert.is_some() != self.listen.tls_key.is_some() {
             return Err(SettingsError(
                 "TLS_CERT and TLS_KEY go together: set both, or neither".into(),
@@ -472,7 +482,12 @@ mod tests {
     /// Reads the field names out of this very file, so that a new setting cannot be forgotten.
     #[test]
     fn example_env_documents_every_setting_and_no_other() {
-        let fields: BTreeSet<String> = include_str!("settings.rs")
+        let files = [
+            include_str!("settings.rs"),
+            include_str!("settings/doors.rs"),
+        ];
+        let fields: BTreeSet<String> = files
+            .concat()
             .split("#[derive(Clone, Debug, Deserialize)]")
             .skip(1)
             .flat_map(|area| area.split("\n}").next().unwrap_or_default().lines())
@@ -488,7 +503,10 @@ mod tests {
             .filter_map(|line| line.trim_start_matches('#').split_once('='))
             .map(|(name, _)| name.trim().to_owned())
             .filter(|name| {
-                !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+                !name.is_empty()
+                    && name
+                        .chars()
+                        .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
             })
             .collect();
         assert!(fields.len() > 20, "{fields:?}");

@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     /// Exchanges by endpoint and how they ended.
     pub(crate) exchanges: Family<ExchangeLabels, Counter>,
+    /// Calls at front doors, by door and status.
+    pub(crate) door_calls: Family<DoorLabels, Counter>,
     /// Our own refusals by code.
     pub(crate) refusals: Family<CodeLabel, Counter>,
     /// Charges by how their figure came about.
@@ -69,6 +71,13 @@ pub(crate) struct ExchangeLabels {
     pub(crate) end: &'static str,
 }
 
+/// Which front door, and what it answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DoorLabels {
+    pub(crate) door: &'static str,
+    pub(crate) status: u16,
+}
+
 /// A refusal's code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CodeLabel {
@@ -98,6 +107,7 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::with_prefix("turnpike"),
             exchanges: Family::default(),
+            door_calls: Family::default(),
             refusals: Family::default(),
             charges: Family::default(),
             tokens: Family::default(),
@@ -123,6 +133,11 @@ impl Metrics {
             "exchanges",
             "Exchanges by endpoint and how they ended",
             self.exchanges.clone(),
+        );
+        registry.register(
+            "door_calls",
+            "Calls at front doors, by door and status",
+            self.door_calls.clone(),
         );
         registry.register(
             "refusals",

@@ -8,12 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use meter::{Api, BodyError, RequestFacts, RequestScanner};
 use proxy::{Gate, Observed};
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::{refusal::Refusal, settings};
+use crate::{body::RequestBody, refusal::Refusal, settings};
 
 pub(crate) use self::{
     bodies::{Ahead, Replay},
@@ -105,7 +104,7 @@ pub(crate) struct Said {
 /// # Errors
 /// A refusal when the body is ambiguous, invalid or too long, or the client leaves.
 pub(crate) async fn read(
-    mut body: Incoming,
+    mut body: RequestBody,
     api: Api,
     need: Need,
     bounds: Bounds,
@@ -171,7 +170,12 @@ pub(crate) async fn read(
     })))
 }
 
-fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: RequestScanner, bounds: Bounds) -> Upload {
+fn flowing(
+    body: RequestBody,
+    ahead: Vec<Bytes>,
+    scanner: RequestScanner,
+    bounds: Bounds,
+) -> Upload {
     let (tell, said) = oneshot::channel();
     let (verdict, hear_verdict) = oneshot::channel();
     let model = scanner.model().map(str::to_owned);

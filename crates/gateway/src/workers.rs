@@ -18,7 +18,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    drain,
+    body::RequestBody,
+    doors, drain,
     exchange::{ReplyBody, exchange},
     gateway::Gateway,
     worker::Worker,
@@ -122,7 +123,12 @@ impl Handler for Front {
     ) -> Result<Response<Self::Body>, Abort> {
         // hyper drops this future when the client leaves, and with it whatever it awaits. The exchange must
         // not be dropped: it holds money and may be working upstream. So it is a task of its own.
-        tokio::spawn(exchange(self.0.clone(), peer, request))
+        let fronts = self.0.gateway.fronts.as_ref();
+        if let Some(door) = fronts.and_then(|fronts| fronts.door(request.uri().path())) {
+            return Ok(doors::serve(self.0.clone(), peer, door, request).await);
+        }
+        let request = request.map(RequestBody::Incoming);
+        tokio::spawn(exchange(self.0.clone(), peer, request, None))
             .await
             .map_err(|error| {
                 tracing::error!(%error, "exchange.panicked: a defect; the hold stays");

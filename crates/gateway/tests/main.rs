@@ -7,6 +7,7 @@
 
 mod support;
 
+mod doors;
 mod embedded;
 mod metering;
 mod operators;

@@ -50,8 +50,30 @@ impl Turnpike {
         Self::start_with(&all)
     }
 
+    /// The same with arguments.
+    pub(crate) fn start_as(
+        arguments: &[&str],
+        db: &TestDb,
+        upstream: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut all = vec![
+            ("DATABASE_URL", db.url()),
+            ("OPENAI_URL", format!("{upstream}/v1")),
+        ];
+        let more = settings
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        all.extend(more);
+        Self::run(&all, arguments)
+    }
+
     /// Starts the program with these settings and no others.
     pub(crate) fn start_with(settings: &[(&str, String)]) -> Self {
+        Self::run(settings, &[])
+    }
+
+    fn run(settings: &[(&str, String)], arguments: &[&str]) -> Self {
         let mut settings = settings.to_vec();
         let is_named = settings.iter().any(|(name, _)| *name == "DATA_DIR");
         let data_dir = (!is_named).then(|| TempDir::new().expect("a directory can be made"));
@@ -59,6 +81,7 @@ impl Turnpike {
             settings.push(("DATA_DIR", dir.path().display().to_string()));
         }
         let mut child = command(&settings)
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

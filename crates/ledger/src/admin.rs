@@ -1,8 +1,10 @@
 //! What the commands do: the SQL contract of `/migrations` as plain functions.
 
 mod accounts;
+mod agent;
 mod audit;
 mod charged;
+mod fronts;
 mod prices;
 mod tokens;
 mod usage;
@@ -17,8 +19,10 @@ use crate::{
 
 pub use self::{
     accounts::AccountRow,
+    agent::{AgentPrice, AgentTables, AgentUsage, AgentUser},
     audit::AuditRow,
     charged::{Charged, ChargedRow},
+    fronts::{ImportedToken, ImportedUsage},
     prices::{Imported, NewPrice},
     tokens::{IssueToken, IssuedToken, TokenRow},
     usage::{UsageBy, UsageRow},

@@ -295,6 +295,15 @@ impl Ledger {
         self.shared.purses.instance()
     }
 
+    /// Runs a statement of the front doors on a connection of the pool.
+    pub(crate) async fn query(
+        &self,
+        statement: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<tokio_postgres::Row>, LedgerError> {
+        self.shared.pool.query(statement, params).await
+    }
+
     /// Waits until every settlement handed over is durable, at most this long; then gives the leases back and says goodbye in
     /// `turnpike.instance`. Returns how many are still open.
     pub async fn drain(&self, deadline: Duration) -> usize {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header, request, uri::PathAndQuery};
 use http_body::Body;
-use ledger::AccessToken;
+use ledger::{AccessToken, SecretSource};
 use proxy::{Answer, BoxError, Pool, SendError, SendErrorKind, headers};
 use tracing::{error, warn};
 
@@ -24,7 +24,7 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// To this place, with the access token's own key if it has one. That key is for one provider, so it goes nowhere
+    /// To this place, with the key that was `shown` at a front door, else with the access token's own if it has one. Such a key is for one provider, so it goes nowhere
     /// where there are several.
     ///
     /// # Errors
@@ -33,10 +33,10 @@ impl Route {
         place: Arc<Place>,
         is_only: bool,
         token: &AccessToken,
+        shown: Option<&SecretSource>,
     ) -> Result<Self, Refusal> {
-        let own = token
-            .upstream_key
-            .as_ref()
+        let own = shown
+            .or(token.upstream_key.as_ref())
             .map(places::credential)
             .transpose();
         let own = match own {
@@ -69,7 +69,7 @@ where
 {
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
-    *request.uri_mut() = upstream_uri(&head.uri);
+    *request.uri_mut() = upstream_uri(&head.uri, route.place.query.as_deref());
     // The case of header names is kept here by hyper.
     *request.extensions_mut() = head.extensions.clone();
     *request.headers_mut() = headers::upstream_request_headers(
@@ -93,15 +93,16 @@ where
         .await
 }
 
-/// The path below our base, and the query as it is.
-fn upstream_uri(uri: &Uri) -> Uri {
+/// The path below our base, and the query as it is, behind the place's own.
+fn upstream_uri(uri: &Uri, own: Option<&str>) -> Uri {
     let path = match below_base(uri.path()) {
         "" => "/",
         path => path,
     };
-    let path_and_query = match uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
+    let path_and_query = match (own, uri.query()) {
+        (Some(own), Some(query)) => format!("{path}?{own}&{query}"),
+        (None, Some(query)) | (Some(query), None) => format!("{path}?{query}"),
+        (None, None) => path.to_owned(),
     };
     let path_and_query = PathAndQuery::try_from(path_and_query)
         .expect("a part of a path and a query are a path and a query");

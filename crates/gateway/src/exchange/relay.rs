@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
 use ledger::AccessToken;
 use meter::{AnswerMeter, UsageFrameFilter};
 use proxy::{Answer, BoxError, Observed, headers};
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::{
     answer::{AtAnswer, Parts, Till},
+    body::RequestBody,
     gateway::Entry,
     passing::Passing,
     refusal::Refusal,
@@ -34,7 +34,9 @@ impl Exchange {
             injected,
         } = went_up;
         let status = response.status();
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            && !self.shows_own_key()
+        {
             hold.release();
             error!(
                 upstream = admitted.upstream.map(|id| id.0),
@@ -90,7 +92,7 @@ impl Exchange {
         &mut self,
         token: Arc<AccessToken>,
         entry: Entry,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Reply, Refusal> {
         let gateway = Arc::clone(&self.worker.gateway);
         let catalog = gateway.ledger.catalog();
@@ -101,7 +103,7 @@ impl Exchange {
             // Several upstreams, and no model that would choose: the first by priority.
             None => gateway.places.first(&catalog)?,
         };
-        let route = Route::new(place, is_only, &token)?;
+        let route = Route::new(place, is_only, &token, None)?;
         self.record().upstream = Some(route.place.name.clone());
         let (head, body) = request.into_parts();
         let bytes_max = gateway.settings.body_bytes_max;
@@ -123,12 +125,21 @@ impl Exchange {
     pub(super) fn answered_early(&mut self, early: Early, entry: Entry) -> Result<Reply, Refusal> {
         let response = early.map_err(|error| forward::unanswered(&error))?;
         match response.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Refusal::UpstreamAuth),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !self.shows_own_key() => {
+                Err(Refusal::UpstreamAuth)
+            }
             status if status.is_client_error() || status.is_server_error() => {
                 Ok(self.pass(response, "upstream_error", entry))
             }
             _ => Err(Refusal::UpstreamUnreachable { sent: false }),
         }
+    }
+
+    /// Whether the caller of a front door brought a provider key of his own: then it is for him to know that it is refused.
+    fn shows_own_key(&self) -> bool {
+        self.through
+            .as_ref()
+            .is_some_and(|through| through.upstream_key.is_some())
     }
 
     /// Passes an answer on that costs nothing.
@@ -155,7 +166,7 @@ impl Exchange {
 }
 
 /// A body of our own.
-pub(super) fn own(body: Bytes) -> UnsyncBoxBody<Bytes, BoxError> {
+pub(crate) fn own(body: Bytes) -> UnsyncBoxBody<Bytes, BoxError> {
     Full::new(body)
         .map_err(|never| match never {})
         .boxed_unsync()

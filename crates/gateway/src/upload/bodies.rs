@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+
+use crate::body::RequestBody;
 
 /// A complete body on its way up: a known length if the client announced one.
 pub(crate) struct Replay {
@@ -53,12 +54,12 @@ impl Body for Replay {
 /// A body some frames of which were read ahead.
 pub(crate) struct Ahead {
     frames: VecDeque<Bytes>,
-    rest: Incoming,
+    rest: RequestBody,
 }
 
 impl Ahead {
     /// These frames, then the rest.
-    pub(super) fn new(frames: Vec<Bytes>, rest: Incoming) -> Self {
+    pub(super) fn new(frames: Vec<Bytes>, rest: RequestBody) -> Self {
         Self {
             frames: frames.into(),
             rest,

@@ -74,8 +74,11 @@ async fn what_runs_as_its_owner_is_little_and_has_a_fixed_search_path() {
         "drop_charges",
         "ensure_charge_partitions",
         "find_token",
+        "forget_dialogs",
         "release_hold",
         "replace_upstream_keys",
+        "resale_issue",
+        "resale_set_left",
     ]
     .iter()
     .map(|name| format!("{name} {path}"))
@@ -127,6 +130,8 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
             "charge: insert select",
             "charge_key: insert select",
             "drop_charges()",
+            "chatbot_cooldown: delete insert select update",
+            "dialog: delete insert select update",
             "ensure_charge_partitions()",
             "find_dead()",
             "first_id()",
@@ -143,6 +148,14 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
             "return_purses()",
             "route: select",
             "settle_exchanges()",
+            "imported_usage: select",
+            "make_dialog()",
+            "resale_admin: select",
+            "resale_issue()",
+            "resale_set_left()",
+            "resale_user: select",
+            "start_cooldown()",
+            "tokens_used()",
             "upstream: select",
             "upstream_key: select",
             "usage_day: insert select update",
@@ -167,8 +180,12 @@ async fn the_admin_s_role_edits_settings_and_books_credits_and_moves_no_balance(
             "credit.account_id: insert",
             "credit.amount: insert",
             "credit.note: insert",
+            "dialog: delete insert",
+            "imported_usage: delete insert select",
             "price.valid_to: update",
             "price: insert select",
+            "resale_admin: delete insert select",
+            "resale_user: delete insert select",
             "route: delete insert select update",
             "upstream: delete insert select update",
             "upstream_key: delete insert update",
@@ -194,6 +211,8 @@ async fn upstream_keys_and_digests_are_readable_by_the_gateway_alone() {
         [
             "access_token.sha256",
             "access_token.upstream_key",
+            "dialog.content",
+            "dialog.name",
             "upstream_key.secret"
         ]
     );
@@ -367,6 +386,7 @@ async fn the_admin_s_role_can_run_every_function_and_view_of_the_contract() {
         ("are_patterns", "turnpike.are_patterns('{gpt*}')"),
         ("are_words", "turnpike.are_words('{models}')"),
         ("first_id", "turnpike.first_id(now())"),
+        ("tokens_used", "turnpike.tokens_used(1)"),
         (
             "ensure_charge_partitions",
             "turnpike.ensure_charge_partitions()",
