@@ -136,8 +136,14 @@ impl Fleet {
         clients.join_all().await.into_iter().sum()
     }
 
-    /// Nothing is held, and the books are right.
+    /// Nothing is held, nothing is leased any more, and the books are right.
     async fn at_rest(&self) {
+        self.bank.audited().await;
+        eventually("every lease is returned", async || {
+            let leased = "select coalesce(sum(money) + sum(prompt) + sum(completion), 0)::bigint from turnpike.lease";
+            (self.bank.one::<i64>(leased).await == 0).then_some(())
+        })
+        .await;
         self.bank.audited().await;
     }
 
@@ -218,6 +224,31 @@ async fn what_holds_keep_from_others_is_there_in_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_s_budget_is_spent_to_the_last_and_no_further() {
     capped("budget_usd", BOUND, "t.budget - c.spent").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_s_budget_is_spent_to_the_last_and_no_further() {
+    capped("budget_day_usd", BOUND, "t.budget_day - c.spent_day").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_of_prompt_tokens_is_used_to_the_last_and_no_further() {
+    capped(
+        "prompt_tokens_month",
+        PROMPT,
+        "t.prompt_tokens_month - c.prompt_month",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_of_completion_tokens_is_used_to_the_last_and_no_further() {
+    capped(
+        "completion_tokens",
+        COMPLETION,
+        "t.completion_tokens - c.completion",
+    )
+    .await;
 }
 
 /// A token with one cap that its account's money outlasts. `each` is what a call takes of the cap, `left` what is left of it.
@@ -367,5 +398,24 @@ async fn a_lower_cap_and_a_revoked_token_are_felt_by_every_gateway() {
             assert_eq!(fleet.call(number, token).await, status);
         }
     }
+    fleet.at_rest().await;
+}
+
+/// Nobody is short, so nobody asks for them back.
+#[tokio::test(flavor = "multi_thread")]
+async fn allowances_come_back_from_gateways_that_end_and_from_idle_ones() {
+    let mut fleet = Fleet::new(PROMPT).await;
+    let token = fleet.bank.token(", budget_usd => 10").await;
+    for number in 0..REPLICAS * 2 {
+        assert_eq!(fleet.call(number, &token).await, 200);
+    }
+    let mut ending = fleet.gateways.remove(0);
+    ending.signal("TERM");
+    assert!(ending.ended().await.success());
+    let of_ended = "select count(*) from turnpike.lease as l join turnpike.instance as i on i.id = l.instance_id
+        where i.stopped_at is not null and greatest(l.money, l.prompt, l.completion) > 0";
+    assert_eq!(fleet.bank.one::<i64>(of_ended).await, 0);
+    let ended = "select count(*) from turnpike.instance where stopped_at is not null";
+    assert_eq!(fleet.bank.one::<i64>(ended).await, 1);
     fleet.at_rest().await;
 }
