@@ -190,7 +190,9 @@ begin
         select from turnpike.lease as l
          where case when short_of = 'account' then l.account_id = want.account else l.token_id = want.token end
            and not (l.instance_id = lease_purses.instance and l.token_id = want.token)
-           and greatest(l.money, l.prompt, l.completion) > 0 and l.answered_at < asked_at);
+           and greatest(l.money, l.prompt, l.completion) > 0 and l.answered_at < asked_at
+           -- A process that is gone answers nobody; its leases come back when it is buried.
+           and exists (select from turnpike.instance as i where i.id = l.instance_id and i.stopped_at is null and i.seen_at > now() - interval '30 seconds'));
       if pending and want.asked is null then
         perform pg_notify('turnpike', case when short_of = 'account' then 'recall:account:' || want.account else 'recall:token:' || want.token end);
       end if;

@@ -29,8 +29,8 @@ use crate::{
     listen::{self, Upkeep},
     means::Means,
     purses::{self, Purses},
-    recorder::{Opening, Recorder},
     rates::{self, Rates},
+    recorder::{Opening, Recorder},
     recover,
     settle::{self, Chain, Job, Later, Sender},
     tokens::Tokens,
@@ -137,9 +137,12 @@ impl Ledger {
         let (purses, orders) = Purses::new(instance, config.lease);
         let (rates, queued) = Rates::new();
         let spender = Arc::clone(&purses);
-        tokio::spawn(rates::run(queued, rates.downgrade(), rates_link, move || {
-            spender.instance()
-        }));
+        tokio::spawn(rates::run(
+            queued,
+            rates.downgrade(),
+            rates_link,
+            move || spender.instance(),
+        ));
         let shared = Arc::new(Shared {
             tokens: Tokens::new(pool.clone(), &config),
             purses: Arc::clone(&purses),

@@ -319,8 +319,9 @@ const CALM_FOR: Duration = Duration::from_secs(10);
 const FRUGAL_FOR: Duration = Duration::from_secs(1);
 /// How long a shortage is remembered: whoever is refused and comes back at once must not cost Postgres a statement each time.
 const SHORT_FOR: Duration = Duration::from_millis(50);
-/// How long the others have to give back. A dead one does not answer.
-const RECALL_MAX: Duration = Duration::from_millis(400);
+/// How long the others have to give back: as long as a busy machine may need. It ends as soon as all have answered, and those
+/// that were not heard of lately are not waited for.
+const RECALL_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,8 @@ mod contract_tokens;
 mod faults;
 #[path = "main/holds.rs"]
 mod holds;
+#[path = "main/leases.rs"]
+mod leases;
 #[path = "main/migrations.rs"]
 mod migrations;
 #[path = "main/notices.rs"]

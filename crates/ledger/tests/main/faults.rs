@@ -131,6 +131,56 @@ async fn settlements_wait_for_postgres_to_come_back_and_none_is_lost() {
     cluster.stop().unwrap();
 }
 
+/// With a journal nobody waits: what is settled while Postgres is away is durable on this disk, and goes there when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settlements_are_durable_in_the_journal_while_postgres_is_away() {
+    let (own, cluster) = own().await;
+    let data = TempDir::new().unwrap();
+    let config = || {
+        own.config
+            .clone()
+            .with_data_dir(data.path(), Config::JOURNAL_BYTES_MAX)
+    };
+    let ledger = Ledger::connect(config()).await.unwrap();
+    let holds = join_all((0..100).map(|_| ledger.take(own.want()))).await;
+    let mut holds: Vec<_> = holds.into_iter().map(Result::unwrap).collect();
+    let kept = holds.split_off(50);
+    cluster.stop().unwrap();
+    let settled = holds
+        .into_iter()
+        .map(|hold| hold.settle(charge(own.price, 60)));
+    assert!(join_all(settled).await.iter().all(Result::is_ok));
+    assert_eq!(ledger.stats().journal_records, 50);
+    assert!(ledger.is_ready(), "it has a durable place");
+    // It goes on from its purse.
+    take(&ledger, own.want())
+        .await
+        .settle(charge(own.price, 60))
+        .await
+        .unwrap();
+
+    let cluster = Cluster::start(&own.options).unwrap();
+    crate::support::eventually("it is replayed", async || {
+        (ledger.stats().journal_records == 0).then_some(())
+    })
+    .await;
+    for hold in kept {
+        hold.settle(charge(own.price, 60)).await.unwrap();
+    }
+    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
+    let admin = Admin::connect(&own.config).await.unwrap();
+    let accounts = admin.accounts().await.unwrap();
+    assert_eq!(accounts[0].balance.nano(), -101 * 60);
+    assert!(admin.audit().await.unwrap().is_empty());
+    // An orderly end leaves nothing behind, and the next start finds nothing to recover.
+    drop(ledger);
+    let ledger = Ledger::connect(config()).await.unwrap();
+    assert_eq!(ledger.stats().interrupted, 0);
+    drop(admin);
+    drop(ledger);
+    cluster.stop().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_random_mix_from_two_replicas_leaves_the_audit_empty_at_every_moment() {
     let books = Books::with(200_000).await;
