@@ -69,6 +69,9 @@ async fn listen(shared: &Shared, connector: &Connector) -> Result<Infallible, Le
                         // What was said before we listened is unknown: everything is read again.
                         shared.tokens.set_listening(true);
                         shared.reload.notify_one();
+                        // Somebody may have been short meanwhile, and caps may have changed.
+                        shared.purses.changed(|_, _| true);
+                        shared.purses.recall(|_, _| true);
                     }
                 }
                 Some(payload) => hear(shared, &payload),

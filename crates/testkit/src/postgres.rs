@@ -290,12 +290,19 @@ async fn connect(url: &str) -> Client {
                 tokio::spawn(connection);
                 return client;
             }
-            Err(error) if error.code().is_none() && Instant::now() < deadline => {
+            Err(error) if may_pass(&error) && Instant::now() < deadline => {
                 tokio::time::sleep(RETRY_AFTER).await;
             }
             Err(error) => panic!("the test Postgres does not answer: {error:?}"),
         }
     }
+}
+
+/// No connection, or one that came while the server was starting.
+fn may_pass(error: &tokio_postgres::Error) -> bool {
+    error
+        .code()
+        .is_none_or(|code| *code == tokio_postgres::error::SqlState::CANNOT_CONNECT_NOW)
 }
 
 const RETRY_AFTER: Duration = Duration::from_millis(20);
