@@ -43,6 +43,8 @@ struct State {
     lost: AtomicUsize,
     /// Statements seen so far that `loss` is about.
     seen: AtomicUsize,
+    /// Statements that were sent and not answered.
+    unanswered: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl Relay {
             loss: watch::channel(None).0,
             lost: AtomicUsize::new(0),
             seen: AtomicUsize::new(0),
+            unanswered: watch::channel(0).0,
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&state)));
         let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
@@ -156,6 +159,13 @@ impl Relay {
     pub fn lose_answers(&self, text: &str, every: usize) {
         let text = Arc::from(text);
         self.state.loss.send_replace(Some(Loss { text, every }));
+    }
+
+    /// Waits until every statement that was sent is answered.
+    pub async fn quiet(&self) {
+        let mut unanswered = self.state.unanswered.subscribe();
+        // The sender lives as long as the relay.
+        let _ = unanswered.wait_for(|count| *count == 0).await;
     }
 
     /// Loses no more of them.
@@ -224,7 +234,7 @@ async fn pass(
 ) {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_server, to_server) = tokio::io::split(server);
-    let talk = pump::Talk::default();
+    let talk = pump::Talk::new(state);
     tokio::select! {
         () = pump::up(from_client, to_server, state, &talk) => {}
         () = pump::down(from_server, to_client, state, &talk) => {}
@@ -247,6 +257,10 @@ impl State {
             .windows(loss.text.len())
             .any(|window| window == loss.text.as_bytes());
         is_one && (self.seen.fetch_add(1, Relaxed) + 1).is_multiple_of(loss.every)
+    }
+
+    fn unanswered(&self, change: impl FnOnce(usize) -> usize) {
+        self.unanswered.send_modify(|count| *count = change(*count));
     }
 
     fn count_lost(&self) {

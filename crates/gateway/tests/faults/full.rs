@@ -29,7 +29,17 @@ fn fill(path: &Path) {
     }
 }
 
-/// Answers every call once it is released, and says how many wait.
+/// Whether there is something in a journal under this data directory.
+fn journaled(dir: &Path) -> bool {
+    let entries = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries.into_iter().any(|path| {
+        path.is_dir() && journaled(&path) || path.extension().is_some_and(|it| it == "segment")
+    })
+}
+
+/// Answers calls once it is released.
 async fn upstream() -> (Upstream, Held) {
     let go_on = Held::default();
     let gate = go_on.clone();
@@ -100,22 +110,25 @@ async fn without_a_durable_place_no_answer_ends_and_every_charge_is_booked_later
     );
     assert!(charges(&bank.sql).await.is_empty());
 
-    // Room again: the journal takes what waits and what comes.
+    // Room again: the journal takes what waits.
     std::fs::remove_file(&ballast).unwrap();
-    let journaled = eventually("calls are served again", async || {
+    eventually("the journal has the charges", async || {
+        journaled(&data).then_some(())
+    })
+    .await;
+    relay.open();
+    let served = eventually("calls are served again", async || {
         let call = load::call(address, &token, 7).await.unwrap();
         (call.end == End::Whole).then_some(call)
     })
     .await;
-
-    relay.open();
     eventually("every charge is booked", async || {
         (charges(&bank.sql).await.len() == 7).then_some(())
     })
     .await;
     settled(&bank.sql).await;
     let charges = charges(&bank.sql).await;
-    for call in cut.iter().chain([&journaled]) {
+    for call in cut.iter().chain([&served]) {
         // Measured to the end, also where the client was not let see it.
         let charge = &charges[call.exchange.as_ref().unwrap()];
         assert_eq!(

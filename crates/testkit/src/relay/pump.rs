@@ -7,8 +7,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::State;
 
 /// What the directions know of each other: which of the server's answers is to be lost.
-#[derive(Debug, Default)]
-pub(super) struct Talk(Mutex<Counts>);
+#[derive(Debug)]
+pub(super) struct Talk<'a> {
+    counts: Mutex<Counts>,
+    state: &'a State,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -20,9 +23,24 @@ struct Counts {
     doomed: Option<usize>,
 }
 
-impl Talk {
+impl<'a> Talk<'a> {
+    pub(super) fn new(state: &'a State) -> Self {
+        Self {
+            counts: Mutex::default(),
+            state,
+        }
+    }
+
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Talk<'_> {
+    fn drop(&mut self) {
+        let counts = self.counts();
+        self.state
+            .unanswered(|all| all.saturating_sub(counts.asked.saturating_sub(counts.answered)));
     }
 }
 
@@ -31,7 +49,7 @@ pub(super) async fn up(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     state: &State,
-    talk: &Talk,
+    talk: &Talk<'_>,
 ) {
     // The first message has no type. There is only one: the URL of a relay asks for no encryption.
     let mut is_first = true;
@@ -44,6 +62,7 @@ pub(super) async fn up(
             }
             if matches!(message.first(), Some(b'S' | b'Q')) {
                 counts.asked += 1;
+                state.unanswered(|all| all + 1);
             }
         }
         is_first = false;
@@ -59,7 +78,7 @@ pub(super) async fn down(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     state: &State,
-    talk: &Talk,
+    talk: &Talk<'_>,
 ) {
     let mut has_greeted = false;
     while let Some(message) = read_message(&mut from, true).await {
@@ -68,6 +87,7 @@ pub(super) async fn down(
             let mut counts = talk.counts();
             if is_ready && has_greeted {
                 counts.answered += 1;
+                state.unanswered(|all| all.saturating_sub(1));
             }
             let current = counts.answered + usize::from(!is_ready);
             has_greeted && counts.doomed == Some(current)
