@@ -4,6 +4,9 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # Seconds each fuzz target runs.
 fuzz_seconds := "10"
+# How long a soak takes, and one round of it at most.
+soak_minutes := "20"
+soak_round := "30m"
 
 _default:
     @just --list --unsorted
@@ -20,6 +23,20 @@ lint:
 # Every test, the real SDKs included; what it needs and is missing gets installed.
 test *args:
     ./test {{ args }}
+
+# The promises about money at their full size, again and again for so many minutes: `just soak 60`.
+soak minutes=soak_minutes:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    . scripts/lib.sh
+    need_rust && need_postgres && need_pgbouncer
+    export TURNPIKE_SOAK=1
+    end=$((SECONDS + {{ minutes }} * 60))
+    for ((round = 1; SECONDS < end; round++)); do
+        say "round $round, $(( (end - SECONDS) / 60 )) minutes left"
+        # A round that hangs is a failure, too.
+        timeout {{ soak_round }} cargo test --locked --quiet --package gateway --test gateway -- replicas:: faults::
+    done
 
 # psql into DATABASE_URL, else into the private Postgres of a running ./run.
 db *args:

@@ -31,7 +31,7 @@ install_packages() {
             echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
         fi
         as_root apt-get update -qq >&2
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@" >&2
+        as_root env DEBIAN_FRONTEND=noninteractive ${RUNLEVEL:+RUNLEVEL="$RUNLEVEL"} apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@" >&2
     elif command -v brew >/dev/null; then
         brew install "$@" >&2
     elif command -v dnf >/dev/null; then
@@ -59,6 +59,17 @@ have_postgres() {
     done
     return 1
 }
+
+# The pooler that the tests put between the gateways and Postgres.
+need_pgbouncer() {
+    have_pgbouncer && return
+    # Debian's package starts a service of its own, which nobody here asked for.
+    RUNLEVEL=1 install_packages "pgbouncer" pgbouncer
+    if command -v systemctl >/dev/null && systemctl is-active --quiet pgbouncer; then as_root systemctl disable --quiet --now pgbouncer; fi
+    have_pgbouncer || die "pgbouncer was installed, but is neither in PATH nor in /usr/sbin"
+}
+
+have_pgbouncer() { command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; }
 
 # The real openai packages for Python and Node, in .sdk, pinned by the lists in tests/sdk.
 need_sdks() {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
-use ledger::{AccessToken, Catalog, Hold, HoldRequest, TakeError};
+use ledger::{AccessToken, Catalog, Evidence, Hold, HoldRequest, Limit, Means, Period, TakeError};
 use meter::{Api, RequestFacts};
 use sha2::{Digest as _, Sha256};
 use tariff::{Ask, BoundError, OutputLimit, Quote};
@@ -211,15 +211,15 @@ pub(crate) fn quote(catalog: &Catalog, model: &str, started_at_ms: i64) -> Resul
 /// Holds the most the request can cost.
 ///
 /// # Errors
-/// 429 when balance or budget does not cover it, 400 when it has no bound, 503 when nothing can be held.
+/// 429 when balance, budget or a cap on tokens does not cover it, 400 when it has no bound, 503 when nothing can be held.
 pub(crate) async fn hold(
     gateway: &Gateway,
     token: &AccessToken,
     exchange: Uuid,
     api: Api,
-    model: &str,
     facts: &RequestFacts,
     quote: &Quote,
+    evidence: Evidence,
 ) -> Result<Hold, Refusal> {
     let ask = Ask {
         body_bytes: facts.body_bytes,
@@ -232,8 +232,11 @@ pub(crate) async fn hold(
         choices: facts.choices,
         inputs: facts.inputs,
         service_tier: facts.service_tier.as_deref(),
-        context_window_assumed: Some(gateway.settings.context_window_assumed.get().into()),
-        output_max_assumed: Some(gateway.settings.output_max_assumed.get().into()),
+        // A cap is kept by what is known, not by what is assumed.
+        context_window_assumed: (!token.capped)
+            .then(|| gateway.settings.context_window_assumed.get().into()),
+        output_max_assumed: (!token.capped)
+            .then(|| gateway.settings.output_max_assumed.get().into()),
     };
     let param = limiting_param(api);
     let bound = quote.bound(&ask).map_err(|error| Refusal::Unbounded {
@@ -244,20 +247,47 @@ pub(crate) async fn hold(
         exchange,
         token: token.id,
         account: token.account,
-        amount: bound.amount,
-        model: model.to_owned(),
+        means: Means {
+            money: bound.amount,
+            prompt: bound.input_tokens,
+            completion: bound.output_tokens,
+        },
+        evidence,
     };
     gateway
         .ledger
         .take(request)
         .await
         .map_err(|error| match error {
-            TakeError::Insufficient { available, .. } => Refusal::InsufficientQuota {
+            TakeError::Insufficient { available, by } => Refusal::InsufficientQuota {
                 param,
                 bound: bound.amount,
                 available,
+                of: purse_of(by),
                 fitting: quote.output_limit_within(&ask, available),
             },
+            TakeError::OverQuota { available, by } => {
+                let (is_completion, period) = match by {
+                    Limit::CompletionTokens(period) => (true, period),
+                    Limit::PromptTokens(period) | Limit::Budget(period) => (false, period),
+                    Limit::Account => (false, Period::Life),
+                };
+                Refusal::OverTokens {
+                    kind: if is_completion {
+                        "completion"
+                    } else {
+                        "prompt"
+                    },
+                    period: lasting(period),
+                    param: param.filter(|_| is_completion && available > 0),
+                    bound: if is_completion {
+                        bound.output_tokens
+                    } else {
+                        bound.input_tokens
+                    },
+                    available,
+                }
+            }
             TakeError::TokenGone => Refusal::BadToken,
             TakeError::Busy => Refusal::Unavailable {
                 reason: "too many exchanges are open",
@@ -269,6 +299,25 @@ pub(crate) async fn hold(
                 }
             }
         })
+}
+
+/// Of what money is left, in the words of a refusal.
+const fn purse_of(by: Limit) -> &'static str {
+    match by {
+        Limit::Budget(Period::Life) => "of the access token's budget",
+        Limit::Budget(Period::Day) => "of the access token's budget for today (UTC)",
+        Limit::Budget(Period::Month) => "of the access token's budget for this month (UTC)",
+        Limit::Account | Limit::PromptTokens(_) | Limit::CompletionTokens(_) => "on the account",
+    }
+}
+
+/// For how long a cap counts, in the words of a refusal.
+const fn lasting(period: Period) -> &'static str {
+    match period {
+        Period::Life => "in all",
+        Period::Day => "for today (UTC)",
+        Period::Month => "for this month (UTC)",
+    }
 }
 
 /// The parameter that limits an endpoint's output, as its API names it.

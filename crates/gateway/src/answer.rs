@@ -34,7 +34,7 @@ pub(crate) struct Till {
     client_left: bool,
     record: Record,
     /// Held for as long as the exchange is open.
-    _entry: Entry,
+    entry: Entry,
 }
 
 /// The hold, and what its charge is reckoned from.
@@ -76,7 +76,7 @@ impl Till {
             },
             client_left: false,
             record: parts.record,
-            _entry: parts.entry,
+            entry: parts.entry,
         }
     }
 
@@ -102,6 +102,7 @@ impl Till {
         if let Some(charge) = &charge {
             self.record
                 .charged(charge.amount, charge.mark, &charge.buckets);
+            self.entry.used(charge.buckets.total());
         }
         self.settling_since = Some(Instant::now());
         self.settling = Some(match charge {
@@ -154,7 +155,15 @@ impl Till {
         if self.is_settled() {
             return None;
         }
-        match self.meter.push(data) {
+        let progress = self.meter.push(data);
+        if let Some(Open { hold, .. }) = &self.open {
+            hold.progress(
+                self.record.answer_bytes,
+                self.meter.output_tokens_roughly(),
+                self.passage.status,
+            );
+        }
+        match progress {
             Progress::Open => None,
             Progress::Terminal { tail } => {
                 self.settle(Ended::Complete);

@@ -1,5 +1,6 @@
 //! The command line, and the help that teaches it.
 
+mod books;
 mod fronts;
 
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use tariff::Amount;
 
 pub(crate) use self::fronts::{ChatbotMode, Importing, TokenGen};
 use crate::fatal::{Code, Fatal};
+
+pub(crate) use self::books::{Audit, KeyOf, OurKey, Percent, Reconcile};
 
 /// A transparent, pass-through metering gateway for OpenAI-compatible APIs.
 ///
@@ -58,6 +61,17 @@ pub(crate) enum Command {
     Price(Price),
     /// What was used and charged, by day, model or access token.
     Usage(Usage),
+    /// Check the books from the ground up: balances, budgets, holds, prices.
+    ///
+    /// Prints the rows of view turnpike.audit and ends with exit code 1 if there is any.
+    Audit(Audit),
+    /// Compare a provider's usage or cost export with what was charged, by day (UTC), key and model.
+    ///
+    /// Reads OpenAI's organization usage and costs (the JSON of /v1/organization/usage/… and /v1/organization/costs; also several
+    /// pages, one after the other) and CSV with a header: the exports of its dashboard, or any file with the columns day, model,
+    /// key, requests, input_tokens, cached_tokens, output_tokens, usd, or some of them. Which it is, is seen from its content.
+    /// Changes nothing. Exit code 0: no differences, 1: differences.
+    Reconcile(Reconcile),
     /// Make a token as resale-chatgpt-azure's script did: with an end and two budgets.
     TokenGen(TokenGen),
     /// Serve as chatgpt_chatbot did: its door open, at its address.

@@ -1,14 +1,16 @@
 //! What the commands do, and what they print. Results go to standard output, everything else to standard error.
 
 mod accounts;
+mod audit;
 mod fronts;
 mod import;
 mod prices;
+mod reconcile;
 mod table;
 mod tokens;
 mod usage;
 
-use std::time::SystemTime;
+use std::{process::ExitCode, time::SystemTime};
 
 use ledger::{Config, admin::Admin};
 
@@ -20,7 +22,7 @@ use crate::{
 };
 
 /// Runs one command against the database of the settings, starting the private Postgres for as long as it takes.
-pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<(), Fatal> {
+pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<ExitCode, Fatal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -35,20 +37,32 @@ async fn dispatch(
     command: Command,
     config: &Config,
     doors: &settings::FrontDoors,
-) -> Result<(), Fatal> {
+) -> Result<ExitCode, Fatal> {
     match command {
         // `main` has taken care of it.
-        Command::Serve | Command::Chatbot(_) => Ok(()),
-        Command::Migrate => migrate(config).await,
-        Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await,
-        Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await,
-        Command::Price(command) => prices::run(command, &mut Admin::connect(config).await?).await,
+        Command::Serve | Command::Chatbot(_) => {}
+        Command::Migrate => migrate(config).await?,
+        Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await?,
+        Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await?,
+        Command::Price(command) => prices::run(command, &mut Admin::connect(config).await?).await?,
+        Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await?,
         Command::TokenGen(wanted) => {
-            fronts::token_gen(wanted, &Admin::connect(config).await?).await
+            fronts::token_gen(wanted, &Admin::connect(config).await?).await?;
         }
-        Command::Import(wanted) => import::run(wanted, config, doors).await,
-        Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await,
+        Command::Import(wanted) => import::run(wanted, config, doors).await?,
+        Command::Audit(command) => {
+            return audit::run(&command, &Admin::connect(config).await?).await;
+        }
+        Command::Reconcile(command) => {
+            return reconcile::run(&command, config).await;
+        }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How `audit` and `reconcile` end when they found something, as `diff` does.
+fn found() -> ExitCode {
+    ExitCode::from(1)
 }
 
 async fn migrate(config: &Config) -> Result<(), Fatal> {

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::combinators::UnsyncBoxBody;
-use ledger::{AccessToken, Catalog, Hold};
+use ledger::{AccessToken, Catalog, Evidence, Hold, Standing};
 use meter::{Api, RequestFacts, Splice};
 use proxy::{Answer, BoxError, Gate, SendError};
 use tokio::{
@@ -22,7 +22,7 @@ use crate::{
     body::RequestBody,
     endpoint::{Endpoint, below_base, is_ambiguous, resembles_metered},
     gateway::Entry,
-    models,
+    limits, models,
     reckon::Admitted,
     record::Record,
     refusal::Refusal,
@@ -67,6 +67,7 @@ pub(crate) async fn exchange(
         peer,
         through,
         record: Some(record),
+        standing: Standing::default(),
     };
     let mut reply = match exchange.serve(request).await {
         Ok(reply) => reply,
@@ -77,6 +78,7 @@ pub(crate) async fn exchange(
     };
     let id = HeaderValue::from_str(&id.to_string()).expect("a UUID is ASCII");
     reply.headers_mut().insert(EXCHANGE_HEADER, id);
+    limits::tell(reply.headers_mut(), &exchange.standing);
     reply
 }
 
@@ -87,6 +89,8 @@ struct Exchange {
     /// Set where a front door knows whose exchange it is.
     through: Option<Through>,
     record: Option<Record>,
+    /// How the access token stands in its limits.
+    standing: Standing,
 }
 
 /// What a metered request asks for, and where it goes.
@@ -156,6 +160,10 @@ impl Exchange {
         if *request.method() == Method::CONNECT || is_ambiguous(request.uri().path()) {
             return Err(self.unknown_path(&request));
         }
+        let peer = gateway
+            .limits
+            .admit_peer(&gateway.ledger, self.peer.ip())
+            .await?;
         let now_ms = self.record().started_at_ms;
         let digest = match &self.through {
             Some(through) => through.digest,
@@ -167,8 +175,9 @@ impl Exchange {
         if !token.allows_endpoint(endpoint.name()) {
             return Err(Refusal::EndpointNotAllowed);
         }
-        let started = self.record().started;
-        let entry = Entry::new(permit, gateway.limits.admit(&token, started)?);
+        let admitted;
+        (admitted, self.standing) = limits::admit_token(&gateway.ledger, &token).await;
+        let entry = Entry::new(permit, peer, admitted?);
         match endpoint {
             Endpoint::Metered(api) => self.metered(api, token, entry, request).await,
             Endpoint::Models => {
@@ -344,8 +353,22 @@ impl Exchange {
             }
         }
         let quote = admission::quote(catalog, &model, record.started_at_ms)?;
+        let (input_rate, output_rate) = quote.text_rates();
+        let upstream_key = route.place.key_id.filter(|_| route.own.is_none());
+        let evidence = Evidence {
+            model: model.clone(),
+            endpoint: record.endpoint.name().into(),
+            price: quote.default_price(),
+            input_rate,
+            output_rate,
+            input_tokens: facts.body_bytes.div_ceil(BYTES_PER_TOKEN),
+            stream: facts.stream,
+            started_at_ms: record.started_at_ms,
+            upstream: route.place.id,
+            upstream_key,
+        };
         let hold =
-            admission::hold(&gateway, token, record.id, *api, &model, &facts, &quote).await?;
+            admission::hold(&gateway, token, record.id, *api, &facts, &quote, evidence).await?;
         record
             .metrics()
             .first_gate_seconds
@@ -359,7 +382,7 @@ impl Exchange {
             endpoint: record.endpoint.name(),
             started_at_ms: record.started_at_ms,
             upstream: route.place.id,
-            upstream_key: route.place.key_id.filter(|_| route.own.is_none()),
+            upstream_key,
         };
         Ok((hold, admitted))
     }

@@ -6,20 +6,14 @@ use std::sync::{
 };
 
 use fronts::Fronts;
-use ledger::Ledger;
+use ledger::{Ledger, Pass};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    limits::{self, Limits},
-    places::Places,
-    refusal::Refusal,
-    settings,
-    telemetry::Metrics,
-};
+use crate::{limits::Limits, places::Places, refusal::Refusal, settings, telemetry::Metrics};
 
 /// The state shared by all workers: cheap handles only.
 pub(crate) struct Gateway {
@@ -43,19 +37,27 @@ pub(crate) struct Gateway {
     pub(crate) hurry: CancellationToken,
 }
 
-/// An exchange's place among those open, in the gateway and for its access token. Given back when dropped.
+/// An exchange's place among those open: in the gateway, for its peer and for its access token. Given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Entry {
     _gateway: OwnedSemaphorePermit,
-    _token: limits::Place,
+    peer: Pass,
+    token: Pass,
 }
 
 impl Entry {
-    pub(crate) const fn new(gateway: OwnedSemaphorePermit, token: limits::Place) -> Self {
+    pub(crate) const fn new(gateway: OwnedSemaphorePermit, peer: Pass, token: Pass) -> Self {
         Self {
             _gateway: gateway,
-            _token: token,
+            peer,
+            token,
         }
+    }
+
+    /// Counts tokens the exchange used.
+    pub(crate) fn used(&self, tokens: u64) {
+        self.peer.spend_tokens(tokens);
+        self.token.spend_tokens(tokens);
     }
 }
 

@@ -40,7 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::parse().and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fatal) => {
             eprintln!("turnpike: {fatal}");
             fatal.exit_code()
@@ -48,14 +48,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: cli::Command) -> Result<(), fatal::Fatal> {
+fn run(command: cli::Command) -> Result<ExitCode, fatal::Fatal> {
     let mut settings = settings::Settings::from_env()?;
     if let cli::Command::Chatbot(mode) = &command {
         commands::chatbot_mode(mode, &mut settings)?;
     }
     telemetry::start_logging(&settings.log)?;
     match command {
-        cli::Command::Serve | cli::Command::Chatbot(_) => serve::serve(settings),
+        cli::Command::Serve | cli::Command::Chatbot(_) => {
+            serve::serve(settings).map(|()| ExitCode::SUCCESS)
+        }
         command => commands::run(command, &settings),
     }
 }

@@ -42,16 +42,45 @@ pub(crate) enum Refusal {
         bound: Amount,
         /// What is left.
         available: Amount,
+        /// Of what, as the sentence says it.
+        of: &'static str,
         /// The output limit that would fit, if one would.
         fitting: Option<u64>,
     },
-    /// More requests per minute than the token may make.
+    /// A cap on tokens does not cover what the request can use.
+    OverTokens {
+        /// Of which tokens: `prompt` or `completion`.
+        kind: &'static str,
+        /// For how long the cap counts, as the sentence says it.
+        period: &'static str,
+        /// The parameter that limits this endpoint's output; `None` where there is none, or where it is no help.
+        param: Option<&'static str>,
+        /// The most it can use.
+        bound: u64,
+        /// What is left.
+        available: u64,
+    },
+    /// More requests than the token, or the peer, may make.
     TooManyRequests {
+        /// Who made them.
+        who: Who,
+        /// `second`, `minute` or `hour`.
+        window: &'static str,
         /// When the next one fits, in milliseconds.
         retry_after_ms: u64,
     },
-    /// More exchanges at once than the token may have.
-    TooManyAtOnce,
+    /// More tokens than may be used in a minute.
+    TooManyTokens {
+        /// Who used them.
+        who: Who,
+        /// When the next request fits, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// More exchanges at once than may be open.
+    TooManyAtOnce {
+        /// Who has them open.
+        who: Who,
+    },
     /// The body can be read in two ways, or in none.
     InvalidBody {
         /// Says what is wrong and what would be right.
@@ -94,6 +123,24 @@ pub(crate) enum Refusal {
     },
     /// The client left before its request was whole; nobody reads this.
     ClientGone,
+}
+
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The access token's own.
+    Token,
+    /// The peer's, whatever token it shows.
+    Address,
+}
+
+impl Who {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "this access token",
+            Self::Address => "your address",
+        }
+    }
 }
 
 /// One row of the table.
@@ -162,7 +209,7 @@ impl Refusal {
                     format!("The model `{model}` does not exist or you do not have access to it. GET /v1/models lists what this access token may use."),
                 )
             },
-            Self::InsufficientQuota { param, bound, available, fitting } => Row {
+            Self::InsufficientQuota { param, bound, available, of, fitting } => Row {
                 retry: Retry::Never,
                 ..row(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -170,28 +217,53 @@ impl Refusal {
                     "insufficient_quota",
                     match param.zip(*fitting) {
                         Some((param, limit)) => format!(
-                            "This request could cost up to {bound} USD and {available} USD are left. With {param} of at most {limit} it would fit."
+                            "This request could cost up to {bound} USD and {available} USD are left {of}. With {param} of at most {limit} it would fit."
                         ),
-                        None => format!("This request could cost up to {bound} USD and {available} USD are left. Top up the account or raise the token's budget."),
+                        None => format!("This request could cost up to {bound} USD and {available} USD are left {of}. Top up the account or raise the token's budget."),
                     },
                 )
             },
-            Self::TooManyRequests { retry_after_ms } => Row {
+            Self::OverTokens { kind, period, param, bound, available } => Row {
+                retry: Retry::Never,
+                ..row(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "insufficient_quota",
+                    "insufficient_quota",
+                    match param {
+                        Some(param) => format!(
+                            "This request could use up to {bound} {kind} tokens and {available} of the access token's {kind} tokens are left {period}. With {param} of at most {available} in all its answers it would fit."
+                        ),
+                        None => format!(
+                            "This request could use up to {bound} {kind} tokens and {available} of the access token's {kind} tokens are left {period}. Send less, or have the token's limit raised."
+                        ),
+                    },
+                )
+            },
+            Self::TooManyRequests { who, window, retry_after_ms } => Row {
                 retry: Retry::After(*retry_after_ms),
                 ..row(
                     StatusCode::TOO_MANY_REQUESTS,
                     "requests",
                     "rate_limit_exceeded",
-                    format!("Rate limit reached: this access token has made its requests for this minute. Try again in {retry_after_ms} ms."),
+                    format!("Rate limit reached: {} has made its requests for this {window}. Try again in {retry_after_ms} ms.", who.as_str()),
                 )
             },
-            Self::TooManyAtOnce => Row {
+            Self::TooManyTokens { who, retry_after_ms } => Row {
+                retry: Retry::After(*retry_after_ms),
+                ..row(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "tokens",
+                    "rate_limit_exceeded",
+                    format!("Rate limit reached: {} has used its tokens for this minute. Try again in {retry_after_ms} ms.", who.as_str()),
+                )
+            },
+            Self::TooManyAtOnce { who } => Row {
                 retry: Retry::After(CONCURRENCY_RETRY_MS),
                 ..row(
                     StatusCode::TOO_MANY_REQUESTS,
                     "requests",
                     "rate_limit_exceeded",
-                    "Rate limit reached: this access token has as many exchanges open as it may have at once.".into(),
+                    format!("Rate limit reached: {} has as many exchanges open as it may have at once.", who.as_str()),
                 )
             },
             Self::InvalidBody { message, param, code } => {
@@ -376,6 +448,7 @@ mod tests {
             bound: Amount::from_nano(5),
             available: Amount::ZERO,
             param: Some("max_tokens"),
+            of: "on the account",
             fitting: Some(7),
         };
         assert_row(
@@ -391,6 +464,8 @@ mod tests {
     #[test]
     fn rate_and_concurrency_limits_are_429_and_say_when() {
         let refusal = Refusal::TooManyRequests {
+            who: Who::Token,
+            window: "minute",
             retry_after_ms: 1_500,
         };
         assert_row(
@@ -401,7 +476,17 @@ mod tests {
             &[("retry-after", "2"), ("retry-after-ms", "1500")],
         );
         assert_row(
-            &Refusal::TooManyAtOnce,
+            &Refusal::TooManyTokens {
+                who: Who::Address,
+                retry_after_ms: 60_000,
+            },
+            429,
+            "tokens",
+            "rate_limit_exceeded",
+            &[("retry-after", "60"), ("retry-after-ms", "60000")],
+        );
+        assert_row(
+            &Refusal::TooManyAtOnce { who: Who::Token },
             429,
             "requests",
             "rate_limit_exceeded",

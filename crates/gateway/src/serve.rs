@@ -87,10 +87,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
     } else {
         None
     };
-    let config = database
-        .serving()
-        .await?
-        .with_pool_size(settings.database.database_pool_size.get())
+    let config = startup::keeping(database.serving().await?, &settings.database)
         .with_exchanges_max(settings.exchange.open_exchanges_max.get());
     let ledger = Ledger::connect(config).await?;
 
@@ -109,7 +106,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         door_bytes: Arc::new(Semaphore::new(front_doors::BYTES_MAX)),
         front_doors: settings.front_doors.clone(),
         ledger,
-        limits: Limits::default(),
+        limits: Limits::new(&settings.rates),
         metrics: Arc::new(Metrics::new()),
         places,
         control: Handle::current(),
@@ -421,7 +418,7 @@ async fn drain(
         return Err(Fatal::new(
             Code::Unavailable,
             format!(
-                "{unsettled} charges are not durable: the database did not answer in time; their holds stay in turnpike.hold"
+                "{unsettled} charges are not durable: the database did not answer in time; what is known of them stays on disk and in turnpike.hold"
             ),
         ));
     }

@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) upstream: Upstream,
     pub(crate) exchange: Exchange,
     pub(crate) front_doors: FrontDoors,
+    pub(crate) rates: Rates,
     pub(crate) log: Log,
 }
 
@@ -68,11 +69,27 @@ pub(crate) struct Database {
     pub(crate) database_name: Option<String>,
     /// A direct URL for `LISTEN` and migrations where `DATABASE_URL` leads through pgbouncer.
     pub(crate) database_direct_url: Option<Secret>,
-    /// Connections for look-ups; two more serve holds and charges, one listens.
+    /// Connections for look-ups; a few more lease, settle and replay, one listens.
     #[serde(default = "database_pool_size")]
     pub(crate) database_pool_size: NonZeroUsize,
-    /// Folder of the private Postgres. Default: `/var/lib/turnpike` for root, else `~/.local/state/turnpike`.
+    /// Folder of the journal, the flight recorder and the private Postgres. Default: `/var/lib/turnpike` for root, else
+    /// `~/.local/state/turnpike`.
     pub(crate) data_dir: Option<PathBuf>,
+    /// Bytes of the journal, where charges are durable while Postgres is away; 0 has none, and answers wait for Postgres.
+    #[serde(default = "journal_bytes_max")]
+    pub(crate) journal_bytes_max: u64,
+    /// Milliseconds that Postgres has to take a charge before it goes to the journal.
+    #[serde(default = "settle_patience_ms")]
+    pub(crate) settle_patience_ms: NonZeroU64,
+    /// Seconds that leases outlive the last sign of life of their process. While Postgres is away, exchanges are taken for
+    /// at most seven eighths of it.
+    #[serde(default = "lease_seconds")]
+    pub(crate) lease_seconds: NonZeroU32,
+    /// Open exchanges of a process that died: `charge` what is known to have been used, marked `interrupted`, or `void` them.
+    #[serde(default)]
+    pub(crate) orphans: Orphans,
+    /// Months that charges are kept, this one and the last in any case; older ones are dropped, their sums stay. Unset: for ever.
+    pub(crate) charges_keep_months: Option<NonZeroU32>,
     /// Apply pending migrations at start (`true`), or only check that none is pending (`false`).
     #[serde(default = "yes")]
     pub(crate) migrate: bool,
@@ -138,6 +155,21 @@ pub(crate) struct Exchange {
     pub(crate) context_window_assumed: NonZeroU32,
 }
 
+/// How often and how much at once one peer may ask, whatever token it shows. An IPv6 peer is its /64.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Rates {
+    /// Requests from one address in a second. Unset: no limit.
+    pub(crate) address_requests_per_second: Option<NonZeroU32>,
+    /// Requests from one address in a minute. Unset: no limit.
+    pub(crate) address_requests_per_minute: Option<NonZeroU32>,
+    /// Requests from one address in an hour. Unset: no limit.
+    pub(crate) address_requests_per_hour: Option<NonZeroU32>,
+    /// Input and output tokens used from one address in a minute. Unset: no limit.
+    pub(crate) address_tokens_per_minute: Option<NonZeroU64>,
+    /// Exchanges open at once from one address. Unset: no limit.
+    pub(crate) address_concurrent_exchanges: Option<NonZeroU32>,
+}
+
 /// How the program speaks.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Log {
@@ -172,6 +204,17 @@ pub(crate) enum Disconnect {
     /// Stop and charge an estimate of what passed.
     Estimate,
     /// Stop and charge nothing.
+    Void,
+}
+
+/// What becomes of the open exchanges of a process that died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Orphans {
+    /// Charge what is known to have been used.
+    #[default]
+    Charge,
+    /// Charge nothing.
     Void,
 }
 
@@ -233,6 +276,7 @@ impl Settings {
             upstream: area(&vars)?,
             exchange: area(&vars)?,
             front_doors: area(&vars)?,
+            rates: area(&vars)?,
             log: area(&vars)?,
         };
         settings.check()?;
@@ -309,6 +353,15 @@ impl From<Disconnect> for ledger::Disconnect {
     }
 }
 
+impl From<Orphans> for ledger::Orphans {
+    fn from(policy: Orphans) -> Self {
+        match policy {
+            Orphans::Charge => Self::Charge,
+            Orphans::Void => Self::Void,
+        }
+    }
+}
+
 impl Exchange {
     /// How long to read on after a client left.
     pub(crate) const fn drain(&self) -> Duration {
@@ -333,6 +386,15 @@ const fn shutdown_seconds() -> u64 {
 }
 const fn database_pool_size() -> NonZeroUsize {
     NonZeroUsize::new(4).expect("is not zero")
+}
+const fn journal_bytes_max() -> u64 {
+    ledger::Config::JOURNAL_BYTES_MAX
+}
+const fn settle_patience_ms() -> NonZeroU64 {
+    NonZeroU64::new(2_000).expect("is not zero")
+}
+const fn lease_seconds() -> NonZeroU32 {
+    NonZeroU32::new(120).expect("is not zero")
 }
 const fn yes() -> bool {
     true

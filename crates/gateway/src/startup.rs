@@ -1,6 +1,6 @@
 //! What must stand before anything else: the database, and on the first start something to call with.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use ledger::{
     Config,
@@ -89,6 +89,24 @@ fn external(settings: &settings::Database) -> Result<Option<Config>, Fatal> {
 
 fn unusable(setting: &str, error: &ledger::LedgerError) -> Fatal {
     Fatal::because(Code::Config, &format!("{setting} cannot be used"), error)
+}
+
+/// How the ledger keeps what must not be lost, as the settings say it.
+pub(crate) fn keeping(config: Config, settings: &settings::Database) -> Config {
+    let config = config
+        .with_pool_size(settings.database_pool_size.get())
+        .with_lease(Duration::from_secs(settings.lease_seconds.get().into()))
+        .with_settle_patience(Duration::from_millis(settings.settle_patience_ms.get()))
+        .with_orphans(settings.orphans.into());
+    let config = match settings.charges_keep_months {
+        Some(months) => config.with_charges_kept(months.get()),
+        None => config,
+    };
+    if settings.journal_bytes_max == 0 {
+        return config;
+    }
+    let dir = settings.data_dir.clone().unwrap_or_else(default_dir);
+    config.with_data_dir(dir, settings.journal_bytes_max)
 }
 
 fn default_dir() -> PathBuf {

@@ -49,6 +49,11 @@ pub(crate) struct Metrics {
     pub(crate) open_exchanges: Gauge,
     /// Charges handed to the ledger and not yet durable.
     settling: Gauge,
+    journal_records: Gauge,
+    journal_bytes: Gauge,
+    homeless: Gauge,
+    interrupted: Gauge,
+    lease_statements: Gauge,
     /// 1 while the settle writer and `LISTEN` have their connections.
     database_connected: Gauge,
     /// From the request's facts to the hold.
@@ -110,6 +115,11 @@ impl Metrics {
             open_exchanges: Gauge::default(),
             settling: Gauge::default(),
             database_connected: Gauge::default(),
+            journal_records: Gauge::default(),
+            journal_bytes: Gauge::default(),
+            homeless: Gauge::default(),
+            interrupted: Gauge::default(),
+            lease_statements: Gauge::default(),
             first_gate_seconds: Histogram::new(BUCKETS),
             second_gate_seconds: Histogram::new(BUCKETS),
             first_byte_seconds: Histogram::new(BUCKETS),
@@ -160,6 +170,31 @@ impl Metrics {
             "1 while Postgres takes charges and tells changes",
             self.database_connected.clone(),
         );
+        for (name, help, gauge) in [
+            (
+                "journal_records",
+                "Charges in the journal that are not yet in Postgres",
+                &self.journal_records,
+            ),
+            ("journal_bytes", "Bytes of the journal", &self.journal_bytes),
+            (
+                "charges_without_place",
+                "Charges that neither Postgres nor the journal takes now; their answers were cut off",
+                &self.homeless,
+            ),
+            (
+                "interrupted_exchanges",
+                "Open exchanges of dead processes that this one has settled",
+                &self.interrupted,
+            ),
+            (
+                "lease_statements",
+                "Statements that filled purses",
+                &self.lease_statements,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
         registry.register(
             "first_gate_seconds",
             "From the request's facts to the hold",
@@ -184,6 +219,13 @@ impl Metrics {
             .set(i64::try_from(ledger.settling).unwrap_or(i64::MAX));
         self.database_connected
             .set(i64::from(ledger.connected && ledger.listening));
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.journal_records.set(gauge(ledger.journal_records));
+        self.journal_bytes.set(gauge(ledger.journal_bytes));
+        self.homeless
+            .set(i64::try_from(ledger.homeless).unwrap_or(i64::MAX));
+        self.interrupted.set(gauge(ledger.interrupted));
+        self.lease_statements.set(gauge(ledger.lease_groups));
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &self.registry);

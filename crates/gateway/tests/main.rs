@@ -8,11 +8,15 @@
 mod support;
 
 mod embedded;
+mod faults;
 mod front_doors;
+mod limits;
 mod metering;
 mod operators;
 mod overspend;
+mod reconcile;
 mod refusals;
+mod replicas;
 mod sdk;
 mod shutdown;
 mod transparency;

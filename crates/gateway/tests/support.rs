@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tempfile::TempDir;
 use testkit::{
     body::Held,
     postgres::TestDb,
@@ -18,7 +19,7 @@ use testkit::{
 use tokio_postgres::{Client, Row};
 
 /// How long to wait for what happens in the background. Not a pause: no test waits this long unless it fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A gateway process on a database of its own.
 pub(crate) struct Turnpike {
@@ -28,6 +29,8 @@ pub(crate) struct Turnpike {
     /// Where operators connect.
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// Unless the test named one.
+    _data_dir: Option<TempDir>,
 }
 
 impl Turnpike {
@@ -62,18 +65,23 @@ impl Turnpike {
             .iter()
             .map(|(name, value)| (*name, (*value).to_owned()));
         all.extend(more);
-        let mut command = command(&all);
-        command.args(arguments);
-        Self::run(command)
+        Self::run(&all, arguments)
     }
 
     /// Starts the program with these settings and no others.
     pub(crate) fn start_with(settings: &[(&str, String)]) -> Self {
-        Self::run(command(settings))
+        Self::run(settings, &[])
     }
 
-    fn run(mut command: Command) -> Self {
-        let mut child = command
+    fn run(settings: &[(&str, String)], arguments: &[&str]) -> Self {
+        let mut settings = settings.to_vec();
+        let is_named = settings.iter().any(|(name, _)| *name == "DATA_DIR");
+        let data_dir = (!is_named).then(|| TempDir::new().expect("a directory can be made"));
+        if let Some(dir) = &data_dir {
+            settings.push(("DATA_DIR", dir.path().display().to_string()));
+        }
+        let mut child = command(&settings)
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -107,6 +115,7 @@ impl Turnpike {
             clients,
             admin,
             log,
+            _data_dir: data_dir,
         }
     }
 
@@ -250,6 +259,15 @@ pub(crate) async fn paused_stream(before: &[&str], after: &[&str]) -> (Upstream,
     (upstream, go_on)
 }
 
+/// Account `alice` with 20 USD; `gpt-4o` and `gpt-4o-mini` at their list prices.
+pub(crate) const ACCOUNTS: &str = "
+    select turnpike.create_account('alice');
+    select turnpike.top_up('alice', 20, 'test');
+    select turnpike.set_price('gpt-4o', input => 2.50, cached_input => 1.25, output => 10.00, context_window => 128000, output_max => 16384);
+    select turnpike.set_price('gpt-4o-mini', input => 0.15, cached_input => 0.075, output => 0.60, context_window => 128000, output_max => 16384);
+    select turnpike.set_price('gpt-3.5-turbo', input => 0.50, output => 1.50, context_window => 16385, output_max => 4096);
+    select turnpike.set_price('text-embedding-3-small', input => 0.02, output => 0, context_window => 8191);";
+
 /// A database with prices, an account and a token.
 pub(crate) struct Bank {
     pub(crate) db: TestDb,
@@ -257,20 +275,11 @@ pub(crate) struct Bank {
 }
 
 impl Bank {
-    /// Account `alice` with 20 USD; `gpt-4o` and `gpt-4o-mini` at their list prices.
+    /// With [`ACCOUNTS`].
     pub(crate) async fn open() -> Self {
         let db = TestDb::new().await;
         let sql = db.client().await;
-        sql.batch_execute(
-            "select turnpike.create_account('alice');
-             select turnpike.top_up('alice', 20, 'test');
-             select turnpike.set_price('gpt-4o', input => 2.50, cached_input => 1.25, output => 10.00, context_window => 128000, output_max => 16384);
-             select turnpike.set_price('gpt-4o-mini', input => 0.15, cached_input => 0.075, output => 0.60, context_window => 128000, output_max => 16384);
-             select turnpike.set_price('gpt-3.5-turbo', input => 0.50, output => 1.50, context_window => 16385, output_max => 4096);
-             select turnpike.set_price('text-embedding-3-small', input => 0.02, output => 0, context_window => 8191);",
-        )
-        .await
-        .unwrap();
+        sql.batch_execute(ACCOUNTS).await.unwrap();
         Self { db, sql }
     }
 
@@ -307,10 +316,16 @@ impl Bank {
         rows.remove(0)
     }
 
-    /// Waits until nothing is held, then checks the books.
+    /// Waits until nothing is held, then checks the books. Gateways give back what is free in their purses, so that what stays
+    /// leased is held; their evidence in `turnpike.hold` comes and goes a little later.
     pub(crate) async fn audited(&self) {
         eventually("every hold ends", async || {
-            (self.one::<i64>("select count(*) from turnpike.hold").await == 0).then_some(())
+            self.sql
+                .batch_execute("select pg_notify('turnpike', 'recall:all')")
+                .await
+                .unwrap();
+            let open = "select (select count(*) from turnpike.hold) + (select count(*) from turnpike.lease where money > 0)";
+            (self.one::<i64>(open).await == 0).then_some(())
         })
         .await;
         let rows = self

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use tariff::Pattern;
 
-use crate::{AccountId, SecretSource, TokenId};
+use crate::{AccountId, RateLimits, SecretSource, TokenId};
 
 /// An access token's settings as they stand in Postgres. What it has spent is Postgres' business (see [`crate::Ledger::take`]).
 #[derive(Clone, Debug)]
@@ -26,10 +26,18 @@ pub struct AccessToken {
     pub endpoints: Option<Vec<String>>,
     /// Networks it may be used from; `None` for all.
     pub addresses: Option<Vec<IpNet>>,
-    /// Requests in any minute.
+    /// Requests in a second.
+    pub requests_per_second: Option<u32>,
+    /// Requests in a minute.
     pub requests_per_minute: Option<u32>,
+    /// Requests in an hour.
+    pub requests_per_hour: Option<u32>,
+    /// Input and output tokens in a minute.
+    pub tokens_per_minute: Option<u64>,
     /// Exchanges open at once.
     pub concurrent_exchanges: Option<u32>,
+    /// Whether it has a cap of its own, on money or tokens: then nothing is assumed about what a request can cost.
+    pub capped: bool,
     /// The key its requests carry to the upstream instead of the upstream's own.
     pub upstream_key: Option<SecretSource>,
 }
@@ -39,6 +47,18 @@ impl AccessToken {
     #[must_use]
     pub fn is_valid(&self, now_ms: i64) -> bool {
         !self.revoked && self.expires_at_ms.is_none_or(|expiry| now_ms < expiry)
+    }
+
+    /// How often and how much at once it may be used.
+    #[must_use]
+    pub const fn rates(&self) -> RateLimits {
+        RateLimits {
+            requests_per_second: self.requests_per_second,
+            requests_per_minute: self.requests_per_minute,
+            requests_per_hour: self.requests_per_hour,
+            tokens_per_minute: self.tokens_per_minute,
+            concurrent_exchanges: self.concurrent_exchanges,
+        }
     }
 
     /// Whether it may use the model.

@@ -2,6 +2,8 @@
 
 mod accounts;
 mod agent;
+mod audit;
+mod charged;
 mod fronts;
 mod prices;
 mod tokens;
@@ -18,6 +20,8 @@ use crate::{
 pub use self::{
     accounts::AccountRow,
     agent::{AgentPrice, AgentTables, AgentUsage, AgentUser},
+    audit::AuditRow,
+    charged::{Charged, ChargedRow},
     fronts::{ImportedToken, ImportedUsage},
     prices::{Imported, NewPrice},
     tokens::{IssueToken, IssuedToken, TokenRow},
@@ -74,15 +78,6 @@ impl Admin {
             .map(drop)
     }
 
-    /// What `turnpike.audit` has to say: nothing, while the books are right.
-    ///
-    /// # Errors
-    /// When Postgres does not answer.
-    pub async fn audit(&self) -> Result<Vec<String>, LedgerError> {
-        let rows = self.session.query(AUDIT, &[]).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
     async fn row(&self, statement: &str, params: Params<'_>) -> Result<Row, LedgerError> {
         let rows = self.session.query(statement, params).await?;
         rows.into_iter().next().ok_or_else(LedgerError::row)
@@ -97,4 +92,3 @@ impl std::fmt::Debug for Admin {
 
 const SET_UPSTREAM: &str = "select turnpike.set_upstream($1, $2, key => $3, proxy => $4)";
 const SET_ROUTE: &str = "select turnpike.set_route($1, $2)";
-const AUDIT: &str = "select format('%s: %s should be %s and is %s (nano-USD)', rule, subject, expected, found) from turnpike.audit";

@@ -1,5 +1,7 @@
 //! What an exchange is charged, as it will stand in `turnpike.charge`.
 
+use std::borrow::Cow;
+
 use tariff::{Amount, Buckets, Flags, PriceId};
 
 use crate::{UpstreamId, UpstreamKeyId};
@@ -31,6 +33,19 @@ impl Mark {
             Self::Interrupted => "interrupted",
         }
     }
+
+    /// The mark of a word.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        [
+            Self::Measured,
+            Self::ProviderCost,
+            Self::Estimated,
+            Self::Bounded,
+            Self::Interrupted,
+        ]
+        .into_iter()
+        .find(|mark| mark.as_str() == word)
+    }
 }
 
 /// How an exchange ended.
@@ -54,6 +69,13 @@ impl End {
             Self::Abandoned => "abandoned",
         }
     }
+
+    /// The ending of a word.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        [Self::Complete, Self::Failed, Self::Abandoned]
+            .into_iter()
+            .find(|end| end.as_str() == word)
+    }
 }
 
 /// What one exchange is charged and why. Exchange, account, access token and hold come from the [`crate::Hold`].
@@ -63,7 +85,7 @@ impl End {
 pub struct Charge {
     /// The price row that gave the figures.
     pub price: PriceId,
-    /// The charge; not negative.
+    /// The charge; not negative. What is above the hold is charged at the hold, marked [`Mark::Bounded`].
     pub amount: Amount,
     /// How the figure came about.
     pub mark: Mark,
@@ -72,7 +94,7 @@ pub struct Charge {
     /// The model the answer named.
     pub model_answered: Option<String>,
     /// The endpoint's short name (`chat/completions`).
-    pub endpoint: &'static str,
+    pub endpoint: Cow<'static, str>,
     /// The tier that served, as the answer says it.
     pub service_tier: Option<String>,
     /// Whether the answer was a stream of events.
@@ -95,6 +117,9 @@ pub struct Charge {
     pub upstream_key: Option<UpstreamKeyId>,
     /// The provider's id of the answer.
     pub response_id: Option<String>,
+    /// What is charged once however often its usage is told (a background response, a batch): kind, upstream and the
+    /// provider's id. `None`: the exchange's own id is enough.
+    pub key: Option<String>,
     /// When the request's head came, milliseconds since the epoch. Prices are those in force then.
     pub started_at_ms: i64,
     /// From then to the answer's head, milliseconds.

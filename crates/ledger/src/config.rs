@@ -1,11 +1,11 @@
 //! Where Postgres is and how the ledger uses it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use tokio_postgres::config::{Host, SslMode};
 
 use crate::{
-    LedgerError,
+    LedgerError, Orphans,
     connect::Connector,
     tls::{TlsMode, Verify},
 };
@@ -24,6 +24,13 @@ pub struct Config {
     pub(crate) unknown_token_ttl: Duration,
     pub(crate) poll_every: Duration,
     pub(crate) instance: String,
+    /// Where the journal and the flight recorder are; without it settlements wait for Postgres in memory.
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) journal_bytes_max: u64,
+    pub(crate) lease: Duration,
+    pub(crate) settle_patience: Duration,
+    pub(crate) orphans: Orphans,
+    pub(crate) charges_keep_months: Option<u32>,
 }
 
 /// The parts a connection can be given in instead of a URL.
@@ -52,6 +59,13 @@ impl Config {
     pub const UNKNOWN_TOKEN_TTL: Duration = Duration::from_secs(5);
     /// How often the catalog is read although nobody said that it changed.
     pub const POLL_EVERY: Duration = Duration::from_secs(30);
+
+    /// How long leases outlive the last sign of life of their process.
+    pub const LEASE: Duration = Duration::from_secs(120);
+    /// How long Postgres has to take a settlement before it goes to the journal.
+    pub const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
+    /// Bytes of the journal.
+    pub const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 
     /// Reads `postgres://user:password@host:port/name?sslmode=…` (or libpq's `key=value` notation).
     ///
@@ -136,6 +150,12 @@ impl Config {
             unknown_token_ttl: Self::UNKNOWN_TOKEN_TTL,
             poll_every: Self::POLL_EVERY,
             instance: "turnpike".to_owned(),
+            data_dir: None,
+            journal_bytes_max: Self::JOURNAL_BYTES_MAX,
+            lease: Self::LEASE,
+            settle_patience: Self::SETTLE_PATIENCE,
+            orphans: Orphans::default(),
+            charges_keep_months: None,
         }
     }
 
@@ -194,6 +214,42 @@ impl Config {
     #[must_use]
     pub const fn with_poll_every(mut self, interval: Duration) -> Self {
         self.poll_every = interval;
+        self
+    }
+
+    /// Where the journal and the flight recorder are, and how many bytes the journal may have.
+    #[must_use]
+    pub fn with_data_dir(mut self, dir: impl Into<PathBuf>, journal_bytes_max: u64) -> Self {
+        self.data_dir = Some(dir.into());
+        self.journal_bytes_max = journal_bytes_max;
+        self
+    }
+
+    /// How long leases outlive the last sign of life of their process; whole seconds, at least one.
+    #[must_use]
+    pub const fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long Postgres has to take a settlement before it goes to the journal.
+    #[must_use]
+    pub const fn with_settle_patience(mut self, patience: Duration) -> Self {
+        self.settle_patience = patience;
+        self
+    }
+
+    /// What becomes of the open exchanges of processes that died.
+    #[must_use]
+    pub const fn with_orphans(mut self, orphans: Orphans) -> Self {
+        self.orphans = orphans;
+        self
+    }
+
+    /// For how many months charges are kept, this one and the last included in any case.
+    #[must_use]
+    pub const fn with_charges_kept(mut self, months: u32) -> Self {
+        self.charges_keep_months = Some(months);
         self
     }
 

@@ -45,6 +45,12 @@ impl Connector {
         })
     }
 
+    /// The same place, where an answer is waited for no longer than this.
+    pub(crate) fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     pub(crate) fn pool(&self, size: usize) -> Result<Connections, LedgerError> {
         // Fast: a dead connection is noticed by its driver, and asking first would cost a round trip each time.
         let manager = ManagerConfig {

@@ -19,6 +19,8 @@ enum Kind {
     Unavailable(&'static str),
     /// No connection: where to, and why not.
     Unreachable(Box<str>),
+    /// No connection in time: where to, and how long it was waited for.
+    Unanswered(Box<str>),
     /// Somebody keeps a row locked that the statement needs. Nothing was done.
     Locked,
     /// The ledger was shut down.
@@ -50,7 +52,11 @@ impl LedgerError {
     pub const fn is_unavailable(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Unavailable(_) | Kind::Unreachable(_) | Kind::Locked | Kind::Closed
+            Kind::Unavailable(_)
+                | Kind::Unreachable(_)
+                | Kind::Unanswered(_)
+                | Kind::Locked
+                | Kind::Closed
         )
     }
 
@@ -149,9 +155,14 @@ impl LedgerError {
         let seconds = patience.as_secs();
         let line = format!("cannot connect to Postgres at {place}: no answer in {seconds} s");
         Self {
-            kind: Kind::Unreachable(line.into()),
+            kind: Kind::Unanswered(line.into()),
             cause: None,
         }
+    }
+
+    /// No connection came about in time: the server may only be busy.
+    pub(crate) const fn is_unanswered(&self) -> bool {
+        matches!(self.kind, Kind::Unanswered(_))
     }
 
     /// What the last of its causes says: those before only tell on what way it came.
@@ -215,7 +226,7 @@ impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Unavailable(what) => f.write_str(what),
-            Kind::Unreachable(line) => f.write_str(line),
+            Kind::Unreachable(line) | Kind::Unanswered(line) => f.write_str(line),
             Kind::Locked => f.write_str("a transaction elsewhere keeps the account locked"),
             Kind::Closed => f.write_str("the ledger has been shut down"),
             Kind::Config(what) | Kind::Migration(what) | Kind::Cluster(what) => f.write_str(what),

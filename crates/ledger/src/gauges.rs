@@ -16,7 +16,12 @@ pub(crate) struct Gauges {
     pub(crate) settle_groups: AtomicU64,
     pub(crate) settle_refused: AtomicU64,
     pub(crate) taken: AtomicU64,
-    pub(crate) take_groups: AtomicU64,
+    pub(crate) lease_groups: AtomicU64,
+    pub(crate) interrupted: AtomicU64,
+    /// Settlements that neither Postgres nor the journal would have.
+    homeless: AtomicUsize,
+    journal_records: AtomicU64,
+    journal_bytes: AtomicU64,
     pub(crate) connected: AtomicBool,
     pub(crate) listening: AtomicBool,
 }
@@ -32,6 +37,19 @@ impl Gauges {
             .send_modify(|count| *count = count.saturating_sub(1));
     }
 
+    pub(crate) fn set_homeless(&self, count: usize) {
+        self.homeless.store(count, Relaxed);
+    }
+
+    pub(crate) fn homeless(&self) -> usize {
+        self.homeless.load(Relaxed)
+    }
+
+    pub(crate) fn set_journal(&self, records: u64, bytes: u64) {
+        self.journal_records.store(records, Relaxed);
+        self.journal_bytes.store(bytes, Relaxed);
+    }
+
     pub(crate) fn settling(&self) -> watch::Receiver<usize> {
         self.settling.subscribe()
     }
@@ -44,7 +62,11 @@ impl Gauges {
             settle_groups: self.settle_groups.load(Relaxed),
             settle_refused: self.settle_refused.load(Relaxed),
             taken: self.taken.load(Relaxed),
-            take_groups: self.take_groups.load(Relaxed),
+            lease_groups: self.lease_groups.load(Relaxed),
+            interrupted: self.interrupted.load(Relaxed),
+            homeless: self.homeless.load(Relaxed),
+            journal_records: self.journal_records.load(Relaxed),
+            journal_bytes: self.journal_bytes.load(Relaxed),
             connected: self.connected.load(Relaxed),
             listening: self.listening.load(Relaxed),
         }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 
 use crate::{
@@ -23,15 +23,34 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) const fn new(
-        connector: Connector,
-        session: Session,
-        shown: Option<Arc<Gauges>>,
-    ) -> Self {
+    /// Connects when it is first needed.
+    pub(crate) const fn new(connector: Connector, shown: Option<Arc<Gauges>>) -> Self {
         Self {
             connector,
-            session: Some(session),
+            session: None,
             shown,
+        }
+    }
+
+    /// Connects now.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached.
+    pub(crate) async fn connect(mut self) -> Result<Self, LedgerError> {
+        let deadline = Instant::now() + CONNECT_MAX;
+        let mut wait = Backoff::default();
+        loop {
+            match self.open().await {
+                Ok(session) => {
+                    self.session = Some(session);
+                    return Ok(self);
+                }
+                // A statement's patience may be shorter than a busy server needs to let somebody in.
+                Err(error) if error.is_unanswered() && Instant::now() < deadline => {
+                    wait.pause().await;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -130,3 +149,6 @@ impl Backoff {
 
     const LONGEST: Duration = Duration::from_secs(1);
 }
+
+/// How long a busy server has to let a process in when it starts.
+const CONNECT_MAX: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, types::Type};
 use uuid::Uuid;
 
 use crate::{
-    InstanceId, LedgerError, TokenId, connect::Connector, ledger::Shared, link::Backoff,
+    AccountId, LedgerError, TokenId, connect::Connector, ledger::Shared, link::Backoff,
     settle::Chain,
 };
 
@@ -88,10 +88,25 @@ async fn listen(shared: &Shared, connector: &Connector) -> Result<Infallible, Le
 }
 
 fn hear(shared: &Shared, payload: &str) {
+    let purses = &shared.purses;
     match payload.split_once(':') {
         Some(("token", id)) => match id.parse() {
-            Ok(id) => shared.tokens.changed(TokenId(id)),
+            Ok(id) => {
+                shared.tokens.changed(TokenId(id));
+                // Its caps may be lower now: what was leased under the old ones goes back.
+                purses.changed(|token, _| token.0 == id);
+                purses.recall(|token, _| token.0 == id);
+            }
             Err(_) => shared.tokens.all_changed(),
+        },
+        Some(("account", id)) => {
+            let id = id.parse().ok().map(AccountId);
+            purses.changed(|_, account| id.is_none_or(|id| id == account));
+        }
+        Some(("recall", whom)) => match whom.split_once(':') {
+            Some(("account", id)) => purses.recall(|_, account| account.0.to_string() == id),
+            Some(("token", id)) => purses.recall(|token, _| token.0.to_string() == id),
+            _ => purses.recall(|_, _| true),
         },
         // Another process makes sure that it hears.
         _ if payload.starts_with(PING) => {}
@@ -134,29 +149,82 @@ pub(crate) async fn refresh(shared: Arc<Shared>, every: Duration) {
     }
 }
 
-/// Gives signs of life and sees to next month's partition. Never returns.
-pub(crate) async fn live(shared: Arc<Shared>, instance: InstanceId) {
-    let mut beat = interval(BEAT_EVERY);
+/// Gives signs of life, so that nobody takes this process for dead; should that have happened, begins anew. Never returns.
+pub(crate) async fn live(shared: Arc<Shared>, upkeep: Upkeep) {
+    let mut beat = interval(BEAT_EVERY.min(upkeep.lease / 8));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut partitions_at: Option<Instant> = None;
     loop {
         beat.tick().await;
-        if let Err(error) = shared.execute(BEAT, &[(&instance.0, Type::INT8)]).await {
-            tracing::debug!(error = %Chain(&error), "ledger.instance.unheard");
-            continue;
-        }
-        if partitions_at.is_none_or(|at| at.elapsed() > PARTITIONS_EVERY) {
-            match shared.execute(PARTITIONS, &[]).await {
-                Ok(()) => partitions_at = Some(Instant::now()),
-                Err(error) => tracing::warn!(error = %Chain(&error), "ledger.partitions.missing"),
+        let instance = shared.purses.instance();
+        let at = Instant::now();
+        match shared.query(BEAT, &[(&instance.0, Type::INT8)]).await {
+            Ok(rows) if rows.is_empty() => {
+                tracing::error!(%instance, "ledger.instance.buried: another process took this one for dead; it begins anew");
+                match shared.register(&upkeep).await {
+                    Ok(instance) => {
+                        shared.purses.begin_anew(instance);
+                        shared.purses.heard(at, upkeep.lease);
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = %Chain(&error), "ledger.instance.unheard");
+                    }
+                }
             }
+            Ok(_) => shared.purses.heard(at, upkeep.lease),
+            Err(error) => tracing::debug!(error = %Chain(&error), "ledger.instance.unheard"),
+        }
+        shared.purses.tidy(IDLE_AFTER);
+    }
+}
+
+/// What a process says of itself, and what it sees to.
+pub(crate) struct Upkeep {
+    pub(crate) name: String,
+    pub(crate) lease: Duration,
+    pub(crate) charges_keep_months: Option<u32>,
+}
+
+/// Makes the partitions of the months to come and drops those that need not be kept. Never returns.
+pub(crate) async fn keep_months(shared: Arc<Shared>, keep: Option<u32>) {
+    let mut look = interval(MONTHS_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Connecting has just seen to it.
+    look.tick().await;
+    loop {
+        if let Some(months) = keep
+            && let Err(error) = drop_months(&shared, months).await
+        {
+            tracing::warn!(error = %Chain(&error), "ledger.months.kept: old charges could not be dropped");
+        }
+        look.tick().await;
+        if let Err(error) = shared.execute(PARTITIONS, &[]).await {
+            tracing::warn!(error = %Chain(&error), "ledger.partitions.missing");
         }
     }
 }
 
-const BEAT: &str = "update turnpike.instance set seen_at = now() where id = $1";
-const PARTITIONS: &str = "select turnpike.ensure_charge_partitions()";
+async fn drop_months(shared: &Shared, months: u32) -> Result<(), LedgerError> {
+    let months = i32::try_from(months.max(MONTHS_KEPT_MIN)).unwrap_or(i32::MAX);
+    let rows = shared.query(DROP, &[(&months, Type::INT4)]).await?;
+    let dropped: i32 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+    if dropped > 0 {
+        tracing::info!(
+            months = dropped,
+            "ledger.months.dropped: their sums are in turnpike.charge_closed"
+        );
+    }
+    Ok(())
+}
 
+const BEAT: &str =
+    "update turnpike.instance set seen_at = now() where id = $1 and buried_at is null returning id";
+const PARTITIONS: &str = "select turnpike.ensure_charge_partitions()";
+const DROP: &str = "select turnpike.drop_charges((date_trunc('month', now() at time zone 'UTC') - make_interval(months => $1 - 1))::date)";
+
+/// The months that are kept in any case: this one and the last.
+const MONTHS_KEPT_MIN: u32 = 2;
+/// After so long without use what is free in a purse goes back.
+const IDLE_AFTER: Duration = Duration::from_secs(10);
 /// What a process says to itself begins so.
 const PING: &str = "ping:";
 /// How often it does, and how long it waits to hear it.
@@ -166,4 +234,4 @@ const UNHEARD_EVERY: Duration = Duration::from_secs(5);
 /// News not yet acted on; beyond it the socket waits.
 const NEWS_MAX: usize = 1024;
 const BEAT_EVERY: Duration = Duration::from_secs(10);
-const PARTITIONS_EVERY: Duration = Duration::from_secs(6 * 3600);
+const MONTHS_EVERY: Duration = Duration::from_secs(6 * 3600);

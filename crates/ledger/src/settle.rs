@@ -1,54 +1,146 @@
-//! The settle writer: charges and releases of many exchanges in one statement, one commit.
+//! The settle writer: charges of many exchanges in one statement, one commit; while Postgres is away, in the journal.
 //!
 //! There is no timer. While one group commits, the next gathers in the queue: so a group is as large as the load makes
 //! it, and a lone exchange waits for nobody. The exchange id makes repetition harmless, hence a lost connection is
-//! answered by sending the same group again, for as long as it takes.
+//! answered by sending the same group again, or by the journal's replay.
 
 mod columns;
+mod later;
+mod record;
+mod replay;
+mod send;
 
-use std::{
-    collections::BTreeMap,
-    mem,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
+use tariff::Amount;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::{MissedTickBehavior, interval},
 };
+use uuid::Uuid;
 
 use crate::{
-    AccountId, Charge, HoldRequest, InstanceId, LedgerError,
-    gauges::Gauges,
-    link::{Backoff, Link},
+    AccountId, Charge, InstanceId, LedgerError, Mark, Means, TokenId, gauges::Gauges,
+    purses::Entry, recorder, trail::Trail,
 };
 
-use self::columns::Columns;
-
-pub(crate) use self::columns::clean;
+pub(crate) use self::{
+    columns::clean,
+    later::Later,
+    record::decode,
+    replay::{replay, replay_all, settle_all, tell_damage},
+    send::{Outcome, Sender},
+};
 
 /// One exchange's end.
-#[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) hold: HoldRequest,
-    /// `None` gives the hold back.
-    pub(crate) charge: Option<Box<Charge>>,
-    pub(crate) done: oneshot::Sender<Result<(), LedgerError>>,
+    /// The process under whose lease it was held.
+    pub(crate) instance: InstanceId,
+    pub(crate) exchange: Uuid,
+    pub(crate) token: TokenId,
+    pub(crate) account: AccountId,
+    pub(crate) held: Means,
+    pub(crate) charge: Box<Charge>,
+    /// `None` for one that is replayed, or settled for the dead.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// Where a job comes from, in this process: what happens there when it is durable.
+pub(crate) struct Origin {
+    pub(crate) purse: Arc<Entry>,
+    pub(crate) trail: Arc<Trail>,
+    pub(crate) slot: Option<recorder::Slot>,
+    /// Its place among those that may be open.
+    pub(crate) place: OwnedSemaphorePermit,
+    /// `None` once it was told that there is no durable place.
+    pub(crate) done: Option<oneshot::Sender<Result<(), LedgerError>>>,
+}
+
+impl Job {
+    /// A job never charges more than was held: what is above the proven bound was reckoned wrongly.
+    pub(crate) fn new(
+        instance: InstanceId,
+        (exchange, token, account): (Uuid, TokenId, AccountId),
+        held: Means,
+        mut charge: Box<Charge>,
+        origin: Option<Origin>,
+    ) -> Self {
+        if charge.amount > held.money {
+            charge.amount = held.money;
+            charge.mark = Mark::Bounded;
+        }
+        Self {
+            instance,
+            exchange,
+            token,
+            account,
+            held,
+            charge,
+            origin,
+        }
+    }
+
+    /// What it takes out of the purse, the lease and the caps.
+    pub(crate) fn used(&self) -> Means {
+        Means {
+            money: self.charge.amount.max(Amount::ZERO),
+            prompt: self.charge.buckets.input(),
+            completion: self.charge.buckets.output(),
+        }
+        .min(self.held)
+    }
+
+    /// It is durable: what it did not use is free again, and its answer's tail may go.
+    fn durable(mut self, outcome: Outcome, gauges: &Gauges) {
+        let used = match outcome {
+            Outcome::Charged => self.used(),
+            Outcome::Duplicate => Means::NONE,
+        };
+        if let Some(origin) = self.origin.take() {
+            if let Some(slot) = origin.slot {
+                slot.clear();
+            }
+            origin.trail.ended(self.exchange);
+            origin.purse.back(self.held.less(used));
+            drop(origin.place);
+            gauges.settling_ends();
+            if let Some(done) = origin.done {
+                // Whoever waited may have left; the settlement stands.
+                let _ = done.send(Ok(()));
+            }
+        }
+    }
+
+    /// Postgres refuses it for good. Its evidence stays, and what was held stays leased.
+    fn refused(mut self, error: &LedgerError, gauges: &Gauges) {
+        if let Some(origin) = self.origin.take() {
+            gauges.settling_ends();
+            if let Some(done) = origin.done {
+                let _ = done.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// There is no durable place for it now: its answer must not end.
+    fn homeless(&mut self, error: &LedgerError) {
+        if let Some(done) = self.origin.as_mut().and_then(|origin| origin.done.take()) {
+            let _ = done.send(Err(error.clone()));
+        }
+    }
 }
 
 /// Settles what comes until every sender is gone.
 pub(crate) async fn run(
-    mut jobs: mpsc::Receiver<Job>,
-    link: Link,
-    instance: InstanceId,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+    sender: Sender,
+    later: Later,
     gauges: Arc<Gauges>,
 ) {
     let mut settler = Settler {
-        link,
-        instance,
+        sender,
+        later,
         gauges,
-        stuck: BTreeMap::new(),
+        waiting: VecDeque::new(),
     };
     let mut probe = interval(PROBE_EVERY);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,192 +148,106 @@ pub(crate) async fn run(
     loop {
         let received = tokio::select! {
             received = jobs.recv_many(&mut group, GROUP_MAX) => received,
-            _ = probe.tick(), if !settler.stuck.is_empty() => {
+            _ = probe.tick(), if !settler.waiting.is_empty() => {
                 settler.probe().await;
                 continue;
             }
-            () = settler.link.keep() => continue,
+            () = settler.sender.keep() => continue,
         };
         if received == 0 {
             break;
         }
-        settler.settle(mem::take(&mut group)).await;
+        settler.settle(mem::take(&mut group), LOCK_WAIT).await;
     }
-    while !settler.stuck.is_empty() {
+    while !settler.waiting.is_empty() {
         probe.tick().await;
         settler.probe().await;
     }
 }
 
 struct Settler {
-    link: Link,
-    instance: InstanceId,
+    sender: Sender,
+    later: Later,
     gauges: Arc<Gauges>,
-    /// Settlements of accounts that somebody keeps locked (a transaction left open in psql): they wait by themselves,
-    /// so that nobody else waits for them. Bounded as the queue is, by the exchanges that may be open.
-    stuck: BTreeMap<AccountId, Vec<Job>>,
-}
-
-/// Part of a group, and how it is sent.
-struct Part {
-    jobs: Vec<Job>,
-    texts: Texts,
-    lock_wait: Duration,
+    /// What neither Postgres nor the journal would have. Bounded by the exchanges that may be open: each keeps its place.
+    waiting: VecDeque<Job>,
 }
 
 impl Settler {
-    async fn settle(&mut self, mut group: Vec<Job>) {
-        if !self.stuck.is_empty() {
+    async fn settle(&mut self, mut group: Vec<Job>, lock_wait: Duration) {
+        if !self.later.has_journal() {
+            // Whom somebody keeps locked waits by himself.
             let locked: Vec<_> = group
-                .extract_if(.., |job| self.stuck.contains_key(&job.hold.account))
+                .extract_if(.., |job| {
+                    self.waiting.iter().any(|it| it.account == job.account)
+                })
                 .collect();
-            for job in locked {
-                self.stuck.entry(job.hold.account).or_default().push(job);
-            }
+            self.waiting.extend(locked);
         }
-        if !group.is_empty() {
-            self.send_parts(Part {
-                jobs: group,
-                texts: Texts::AsTheyAre,
-                lock_wait: LOCK_WAIT,
-            })
-            .await;
+        if group.is_empty() {
+            return;
+        }
+        if self.later.is_away() {
+            return self.place(group).await;
+        }
+        let left = self.sender.send(group, lock_wait).await;
+        if !left.away.is_empty() {
+            self.later.set_away();
+            self.place(left.away).await;
+        }
+        if !left.locked.is_empty() {
+            self.place(left.locked).await;
         }
     }
 
-    /// Tries one of the locked accounts again, another one each time.
+    /// Puts jobs where they are durable without Postgres. Where there is no such place they wait.
+    async fn place(&mut self, jobs: Vec<Job>) {
+        let (placed, homeless, error) = self.later.append(jobs).await;
+        for job in placed {
+            job.durable(Outcome::Charged, &self.gauges);
+        }
+        if let Some(error) = error {
+            let is_news = |job: &Job| job.origin.as_ref().is_some_and(|it| it.done.is_some());
+            if homeless.iter().any(is_news) {
+                tracing::error!(
+                    exchanges = homeless.len(),
+                    error = %Chain(&error),
+                    "ledger.journal.refused: neither Postgres nor the journal takes these charges; their answers are cut off"
+                );
+            }
+            for mut job in homeless {
+                job.homeless(&error);
+                self.waiting.push_back(job);
+            }
+        } else {
+            self.waiting.extend(homeless);
+        }
+        self.gauges.set_homeless(self.waiting.len());
+    }
+
+    /// Tries again with some of those that wait, the oldest first.
     async fn probe(&mut self) {
-        if let Some((_, mut jobs)) = self.stuck.pop_first() {
-            let rest = jobs.split_off(jobs.len().min(GROUP_MAX));
-            let account = jobs.first().map(|job| job.hold.account);
-            self.send_parts(Part {
-                jobs,
-                texts: Texts::AsTheyAre,
-                lock_wait: LOCK_PROBE,
-            })
-            .await;
-            if let Some(account) = account.filter(|_| !rest.is_empty()) {
-                self.stuck.entry(account).or_default().extend(rest);
+        let some = self.waiting.len().min(GROUP_MAX);
+        let group: Vec<_> = self.waiting.drain(..some).collect();
+        if self.later.has_journal() {
+            self.settle(group, LOCK_PROBE).await;
+        } else {
+            let left = self.sender.send(group, LOCK_PROBE).await;
+            self.waiting.extend(left.locked);
+            for job in left.away.into_iter().rev() {
+                self.waiting.push_front(job);
             }
         }
+        self.gauges.set_homeless(self.waiting.len());
     }
-
-    /// Sends a group. One that waits for a lock too long is sent account by account; one that Postgres refuses for its
-    /// rows is halved until the bad row stands alone.
-    async fn send_parts(&mut self, whole: Part) {
-        // A stack whose top is the oldest part.
-        let mut parts = vec![whole];
-        while let Some(mut part) = parts.pop() {
-            let error = match send(&mut self.link, &part, self.instance).await {
-                Ok(()) => {
-                    self.gauges.settle_groups.fetch_add(1, Relaxed);
-                    self.gauges
-                        .settled
-                        .fetch_add(u64::try_from(part.jobs.len()).unwrap_or(u64::MAX), Relaxed);
-                    part.jobs
-                        .into_iter()
-                        .for_each(|job| answer(job, Ok(()), &self.gauges));
-                    continue;
-                }
-                Err(error) => error,
-            };
-            if error.is_locked() {
-                let mut accounts: BTreeMap<AccountId, Vec<Job>> = BTreeMap::new();
-                for job in part.jobs {
-                    accounts.entry(job.hold.account).or_default().push(job);
-                }
-                if part.lock_wait > LOCK_PROBE {
-                    let alone = |jobs| Part {
-                        jobs,
-                        texts: part.texts,
-                        lock_wait: LOCK_PROBE,
-                    };
-                    parts.extend(accounts.into_values().map(alone));
-                } else {
-                    for (account, jobs) in accounts {
-                        tracing::warn!(%account, exchanges = jobs.len(), "ledger.settle.locked: a transaction elsewhere keeps the account locked");
-                        self.stuck.entry(account).or_default().extend(jobs);
-                    }
-                }
-            } else if part.jobs.len() > 1 {
-                let later = part.jobs.split_off(part.jobs.len() / 2);
-                parts.push(Part {
-                    jobs: later,
-                    ..part
-                });
-                parts.push(part);
-            } else if part.texts == Texts::AsTheyAre {
-                // Money matters more than the texts beside it.
-                parts.push(Part {
-                    texts: Texts::Plain,
-                    ..part
-                });
-            } else {
-                for job in part.jobs {
-                    self.refuse(job, &error);
-                }
-            }
-        }
-    }
-
-    fn refuse(&self, job: Job, error: &LedgerError) {
-        tracing::error!(
-            exchange = %job.hold.exchange,
-            error = %Chain(error),
-            "ledger.settle.refused: the charge is not booked; its hold stays as evidence"
-        );
-        self.gauges.settle_refused.fetch_add(1, Relaxed);
-        answer(job, Err(error.clone()), &self.gauges);
-    }
-}
-
-/// What becomes of texts that peers sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Texts {
-    /// Cleaned of what Postgres is known not to take.
-    AsTheyAre,
-    /// And the usage object kept as a JSON string, in case it is no JSON to Postgres.
-    Plain,
-}
-
-/// Sends a part until Postgres has answered. An error is about the rows, or about a lock.
-async fn send(link: &mut Link, part: &Part, instance: InstanceId) -> Result<(), LedgerError> {
-    let columns = Columns::new(&part.jobs, part.texts == Texts::Plain);
-    let lock_ms = i32::try_from(part.lock_wait.as_millis()).unwrap_or(i32::MAX);
-    let mut wait = Backoff::default();
-    let mut failures = 0_u32;
-    loop {
-        match link
-            .query_durably(columns::STATEMENT, &columns.params(&instance.0, &lock_ms))
-            .await
-        {
-            Ok(rows) if rows.len() == part.jobs.len() => return Ok(()),
-            Ok(_) => return Err(LedgerError::row()),
-            Err(error) if error.is_data() || error.is_locked() => return Err(error),
-            // Not the rows' fault: Postgres is away, or somebody took a grant away. It stays first in the queue.
-            Err(error) => {
-                if failures.is_multiple_of(20) {
-                    tracing::warn!(exchanges = part.jobs.len(), failures, error = %Chain(&error), "ledger.settle.waiting");
-                }
-                failures = failures.saturating_add(1);
-                wait.pause().await;
-            }
-        }
-    }
-}
-
-fn answer(job: Job, result: Result<(), LedgerError>, gauges: &Gauges) {
-    gauges.settling_ends();
-    // Whoever waited may have left; the settlement stands.
-    let _ = job.done.send(result);
 }
 
 /// An error with its causes, for the log.
-pub(crate) struct Chain<'a>(pub(crate) &'a LedgerError);
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut error: &dyn std::error::Error = self.0;
+        let mut error = self.0;
         write!(f, "{error}")?;
         while let Some(cause) = error.source() {
             write!(f, ": {cause}")?;
@@ -252,10 +258,10 @@ impl std::fmt::Display for Chain<'_> {
 }
 
 /// How long a group waits for locks: longer than any other gateway's commit.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_WAIT: Duration = Duration::from_millis(500);
 /// How long one account alone is waited for, since everybody waits meanwhile.
 const LOCK_PROBE: Duration = Duration::from_millis(20);
-const PROBE_EVERY: Duration = Duration::from_millis(200);
+const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 /// Exchanges in one statement. Larger groups gain little and make everybody in them wait.
 const GROUP_MAX: usize = 256;

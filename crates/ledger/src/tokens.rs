@@ -10,6 +10,7 @@ use std::{
 };
 
 use moka::{Expiry, future::Cache};
+use tokio::time::timeout;
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
@@ -29,6 +30,8 @@ pub(crate) struct Tokens {
     epoch: AtomicU64,
     heard: RwLock<Heard>,
     listening: AtomicBool,
+    /// What was last known of each token, for the time when Postgres does not answer: nobody can revoke one then either.
+    last: RwLock<HashMap<Digest, Arc<AccessToken>>>,
 }
 
 #[derive(Clone)]
@@ -76,6 +79,7 @@ impl Tokens {
             epoch: AtomicU64::new(1),
             heard: RwLock::default(),
             listening: AtomicBool::new(false),
+            last: RwLock::default(),
         }
     }
 
@@ -83,6 +87,46 @@ impl Tokens {
         &self,
         digest: Digest,
     ) -> Result<Option<Arc<AccessToken>>, LedgerError> {
+        let last = self.last_known(&digest);
+        let Some(last) = last else {
+            return self.find(digest).await;
+        };
+        // With something to fall back on nobody waits long.
+        match timeout(LAST_KNOWN_AFTER, self.find(digest)).await {
+            Ok(Err(error)) if !error.is_unavailable() => Err(error),
+            Ok(Ok(token)) => Ok(token),
+            // What was heard of it meanwhile has taken it out.
+            Ok(Err(_)) | Err(_) => Ok(self.last_known(&digest).map(|_| last)),
+        }
+    }
+
+    fn last_known(&self, digest: &Digest) -> Option<Arc<AccessToken>> {
+        let last = self
+            .last
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        last.get(digest).map(Arc::clone)
+    }
+
+    fn remember(&self, digest: Digest, token: Option<&Arc<AccessToken>>) {
+        let mut last = self
+            .last
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match token {
+            Some(token) => {
+                if last.len() >= LAST_KNOWN_MAX && !last.contains_key(&digest) {
+                    last.clear();
+                }
+                last.insert(digest, Arc::clone(token));
+            }
+            None => {
+                last.remove(&digest);
+            }
+        }
+    }
+
+    async fn find(&self, digest: Digest) -> Result<Option<Arc<AccessToken>>, LedgerError> {
         for _ in 0..ATTEMPTS {
             let entry = self
                 .cache
@@ -100,6 +144,10 @@ impl Tokens {
 
     /// A token changed.
     pub(crate) fn changed(&self, id: TokenId) {
+        self.last
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retain(|_, token| token.id != id);
         let mut heard = self
             .heard
             .write()
@@ -164,6 +212,9 @@ impl Tokens {
             .query(LOOK_UP, &[(&digest.as_slice(), Type::BYTEA)])
             .await?;
         let token = rows.first().map(read).transpose()?.map(Arc::new);
+        if self.epoch.load(SeqCst) == began {
+            self.remember(digest, token.as_ref());
+        }
         Ok(Entry {
             began,
             looked_up,
@@ -176,7 +227,10 @@ const LOOK_UP: &str = "
     select id, account_id, prefix, label, revoked_at is not null,
            case when isfinite(expires_at) then floor(extract(epoch from expires_at) * 1000)::bigint
                 when expires_at = '-infinity' then 0 end,
-           models, endpoints, addresses::text[], requests_per_minute, concurrent_exchanges, upstream_key
+           models, endpoints, addresses::text[], requests_per_minute, concurrent_exchanges, upstream_key,
+           requests_per_second, requests_per_hour, tokens_per_minute,
+           num_nonnulls(budget, budget_day, budget_month, prompt_tokens, prompt_tokens_day, prompt_tokens_month,
+                        completion_tokens, completion_tokens_day, completion_tokens_month) > 0
       from turnpike.access_token where sha256 = $1";
 
 fn read(row: &Row) -> Result<AccessToken, LedgerError> {
@@ -208,9 +262,15 @@ fn read(row: &Row) -> Result<AccessToken, LedgerError> {
             .map(|patterns| patterns.into_iter().map(tariff::Pattern::new).collect()),
         endpoints: row.try_get(7)?,
         addresses,
+        requests_per_second: positive(12)?,
         requests_per_minute: positive(9)?,
+        requests_per_hour: positive(13)?,
+        tokens_per_minute: row
+            .try_get::<_, Option<i64>>(14)?
+            .and_then(|limit| u64::try_from(limit).ok()),
         concurrent_exchanges: positive(10)?,
         upstream_key: row.try_get::<_, Option<&str>>(11)?.map(SecretSource::new),
+        capped: row.try_get(15)?,
     })
 }
 
@@ -218,6 +278,10 @@ fn read(row: &Row) -> Result<AccessToken, LedgerError> {
 const ENTRIES_MAX: u64 = 100_000;
 /// Lookups of one token that may be overtaken before one is used without being kept.
 const ATTEMPTS: usize = 3;
+/// Tokens that are remembered for the time without Postgres.
+const LAST_KNOWN_MAX: usize = 100_000;
+/// How long a look-up may take before what was last known has to do.
+const LAST_KNOWN_AFTER: Duration = Duration::from_millis(500);
 /// How long an entry is believed while changes are not heard of.
 const UNHEARD_LIFETIME: Duration = Duration::from_secs(1);
 /// Changes remembered one by one; beyond it they concern everybody.

@@ -7,6 +7,8 @@ mod support;
 
 #[path = "main/administration.rs"]
 mod administration;
+#[path = "main/charged.rs"]
+mod charged;
 #[path = "main/clusters.rs"]
 mod clusters;
 #[path = "main/contract.rs"]
@@ -19,10 +21,14 @@ mod contract_tokens;
 mod faults;
 #[path = "main/holds.rs"]
 mod holds;
+#[path = "main/leases.rs"]
+mod leases;
 #[path = "main/migrations.rs"]
 mod migrations;
 #[path = "main/notices.rs"]
 mod notices;
+#[path = "main/rates.rs"]
+mod rates;
 #[path = "main/readme.rs"]
 mod readme;
 #[path = "main/schema.rs"]

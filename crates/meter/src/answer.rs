@@ -108,6 +108,12 @@ impl AnswerMeter {
         terminal.map_or(Progress::Open, |tail| Progress::Terminal { tail })
     }
 
+    /// A rough count of the output tokens that have passed, without the tokenizer: for whoever must know in the middle.
+    #[must_use]
+    pub fn output_tokens_roughly(&self) -> u64 {
+        self.body.harvest.text_tokens_roughly()
+    }
+
     /// The body has ended or was cut: what is known of it. Call once.
     pub fn finish(&mut self) -> Reading {
         self.body.finish();

@@ -59,6 +59,17 @@ impl Quote {
         self.first_default().id
     }
 
+    /// The rates of plain text that a first estimate is made at, input and output, in nano-USD per 1,000,000 tokens:
+    /// those of [`Quote::default_price`]. What is not priced costs nothing here.
+    #[must_use]
+    pub fn text_rates(&self) -> (i64, i64) {
+        let rates = self.first_default().rates.with_fallbacks();
+        (
+            rates.in_text.unwrap_or_default(),
+            rates.out_text.unwrap_or_default(),
+        )
+    }
+
     /// The row that prices a line with so many input tokens, served at this tier.
     fn row<'a>(&'a self, input: u64, tier: &Tier) -> (&'a Price, Flags) {
         let mut flags = Flags::default();
@@ -83,6 +94,15 @@ impl Quote {
             .next()
             .expect("a quote is only made with a row of the default tier")
     }
+}
+
+/// What plain text costs: tokens and their rate (nano-USD per 1,000,000), of the input and of the output. For estimates where
+/// nothing but this is known. `None` past an amount's range.
+#[must_use]
+pub fn text_cost(input: (u64, i64), output: (u64, i64)) -> Option<Amount> {
+    Cost::new(input.0, input.1)?
+        .checked_add(Cost::new(output.0, output.1)?)?
+        .round_up()
 }
 
 /// An exact cost, in millionths of a nano-USD (1e-15 USD): tokens times nano-USD per 1,000,000.

@@ -15,6 +15,6 @@ mod usage;
 pub use amount::{Amount, AmountError};
 pub use book::{Book, Quote, undated};
 pub use bound::{Ask, Bound, BoundError, OutputLimit};
-pub use charge::{ChargeError, Charged};
+pub use charge::{ChargeError, Charged, text_cost};
 pub use price::{Pattern, Price, PriceId, Rates, Tier};
 pub use usage::{Buckets, Flag, Flags, Line, Usage};

@@ -149,6 +149,12 @@ impl Flags {
         self.0 & flag as u16 != 0
     }
 
+    /// The set of bits that were stored with a charge.
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
     /// The set as bits, as stored with a charge.
     #[must_use]
     pub const fn bits(self) -> u16 {

@@ -12,7 +12,12 @@ pub struct Head {
 }
 
 impl Head {
-    pub(crate) fn parse(bytes: Vec<u8>) -> Self {
+    /// Reads a head, up to its empty line or without it.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn parse(bytes: Vec<u8>) -> Self {
         let text = String::from_utf8(bytes).expect("the heads of tests are text");
         let mut lines = text.trim_end_matches("\r\n").split("\r\n");
         let start = lines.next().unwrap_or_default().to_owned();

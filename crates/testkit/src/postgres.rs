@@ -12,6 +12,7 @@ use std::{
     process::{Command, Stdio},
     sync::OnceLock,
     thread,
+    time::{Duration, Instant},
 };
 
 use ledger::{
@@ -21,6 +22,8 @@ use ledger::{
 };
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+use crate::raw::PATIENCE;
 
 /// A migrated database of one test's own. Dropped with it.
 #[derive(Debug)]
@@ -278,10 +281,21 @@ const fn is_row(message: &tokio_postgres::SimpleQueryMessage) -> bool {
     matches!(message, tokio_postgres::SimpleQueryMessage::Row(_))
 }
 
+/// A machine under load may keep a connection waiting or turn it away; what Postgres itself says is final.
 async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls)
-        .await
-        .unwrap_or_else(|error| panic!("the test Postgres does not answer: {error}"));
-    tokio::spawn(connection);
-    client
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match tokio_postgres::connect(url, NoTls).await {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                return client;
+            }
+            Err(error) if error.code().is_none() && Instant::now() < deadline => {
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+            Err(error) => panic!("the test Postgres does not answer: {error:?}"),
+        }
+    }
 }
+
+const RETRY_AFTER: Duration = Duration::from_millis(20);

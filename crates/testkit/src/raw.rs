@@ -19,7 +19,7 @@ use tokio::time::timeout;
 pub use crate::head::Head;
 
 /// How long a peer may take over anything. Not a pause: no test waits this long unless it fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a [`Wire`] runs over.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {

@@ -18,7 +18,7 @@ pub struct AccountRow {
     pub balance: Amount,
     /// How far below zero the balance may go; `None` for as far as it likes.
     pub credit_limit: Option<Amount>,
-    /// What is held for it now.
+    /// What is held for its open exchanges, as far as their evidence is written.
     pub held: Amount,
 }
 
@@ -85,4 +85,6 @@ impl Admin {
 const CREATE: &str = "select turnpike.create_account($1, turnpike.usd($2))";
 const TOP_UP: &str = "select turnpike.nano(turnpike.top_up($1, turnpike.usd($2), $3))";
 const LIST: &str =
-    "select id, name, balance, credit_limit, held from turnpike.account order by name";
+    "select a.id, a.name, a.balance, a.credit_limit,
+            (select coalesce(sum(h.amount), 0)::bigint from turnpike.hold as h where h.account_id = a.id)
+       from turnpike.account as a order by a.name";

@@ -58,7 +58,7 @@ pub struct TokenRow {
     pub budget: Option<Amount>,
     /// What it has been charged.
     pub spent: Amount,
-    /// What is held for it now.
+    /// What is held for its open exchanges, as far as their evidence is written.
     pub held: Amount,
     /// Milliseconds since the epoch.
     pub created_at_ms: i64,
@@ -166,7 +166,8 @@ const ROTATE: &str = "
 const REVOKE: &str = "select turnpike.revoke_token($1)";
 
 const LIST: &str = "
-    select t.id, t.prefix, a.name, t.label, t.budget, c.spent, c.held,
+    select t.id, t.prefix, a.name, t.label, t.budget, c.spent,
+           (select coalesce(sum(h.amount), 0)::bigint from turnpike.hold as h where h.token_id = t.id),
            floor(extract(epoch from t.created_at) * 1000)::bigint,
            case when isfinite(t.expires_at) then floor(extract(epoch from t.expires_at) * 1000)::bigint end,
            floor(extract(epoch from t.revoked_at) * 1000)::bigint,

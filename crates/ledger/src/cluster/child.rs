@@ -1,6 +1,6 @@
 //! The child process: started so that it cannot outlive us, stopped the way Postgres likes.
 //!
-//! The only unsafe code of the workspace's own.
+//! Its unsafe code is the only one of the workspace besides the map of `crate::recorder`.
 
 use std::{
     io,

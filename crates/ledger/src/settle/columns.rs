@@ -14,33 +14,36 @@ pub(super) struct Columns<'a> {
     exchanges: Vec<Uuid>,
     tokens: Vec<i64>,
     accounts: Vec<i64>,
-    amounts: Vec<Option<i64>>,
+    amounts: Vec<i64>,
     held: Vec<i64>,
-    prices: Vec<Option<i64>>,
-    marks: Vec<Option<&'a str>>,
-    endings: Vec<Option<&'a str>>,
-    endpoints: Vec<Option<&'a str>>,
-    models_requested: Vec<Option<Cow<'a, str>>>,
+    prices: Vec<i64>,
+    marks: Vec<&'a str>,
+    endings: Vec<&'a str>,
+    endpoints: Vec<&'a str>,
+    models_requested: Vec<Cow<'a, str>>,
     models_answered: Vec<Option<Cow<'a, str>>>,
     service_tiers: Vec<Option<Cow<'a, str>>>,
-    streams: Vec<Option<bool>>,
-    statuses: Vec<Option<i16>>,
-    flags: Vec<Option<i32>>,
+    streams: Vec<bool>,
+    statuses: Vec<i16>,
+    flags: Vec<i32>,
     provider_costs: Vec<Option<i64>>,
     upstreams: Vec<Option<i64>>,
     upstream_keys: Vec<Option<i64>>,
     response_ids: Vec<Option<Cow<'a, str>>>,
     usages: Vec<Option<Cow<'a, str>>>,
-    started_ms: Vec<Option<i64>>,
+    started_ms: Vec<i64>,
     head_after_ms: Vec<Option<i32>>,
     first_byte_after_ms: Vec<Option<i32>>,
-    ended_after_ms: Vec<Option<i32>>,
+    ended_after_ms: Vec<i32>,
     /// In the order of [`bucket_counts`].
-    buckets: [Vec<Option<i64>>; 12],
+    buckets: [Vec<i64>; 12],
+    prompts: Vec<i64>,
+    completions: Vec<i64>,
+    keys: Vec<Option<Cow<'a, str>>>,
 }
 
 pub(super) const STATEMENT: &str = "select outcome from turnpike.settle_exchanges(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)";
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41)";
 
 impl<'a> Columns<'a> {
     pub(super) fn new(group: &'a [Job], plain: bool) -> Self {
@@ -52,56 +55,54 @@ impl<'a> Columns<'a> {
     }
 
     fn push(&mut self, job: &'a Job, plain: bool) {
-        self.exchanges.push(job.hold.exchange);
-        self.tokens.push(job.hold.token.0);
-        self.accounts.push(job.hold.account.0);
-        self.held.push(job.hold.amount.nano());
-        let charge = job.charge.as_deref();
-        self.amounts.push(charge.map(|it| it.amount.nano()));
-        self.prices.push(charge.map(|it| it.price.0));
-        self.marks.push(charge.map(|it| it.mark.as_str()));
-        self.endings.push(charge.map(|it| it.end.as_str()));
-        self.endpoints.push(charge.map(|it| it.endpoint));
-        self.models_requested
-            .push(charge.map(|it| clean(&it.model_requested)));
-        self.models_answered.push(
-            charge
-                .and_then(|it| it.model_answered.as_deref())
-                .map(clean),
-        );
+        let charge = &*job.charge;
+        let used = job.used();
+        self.exchanges.push(job.exchange);
+        self.tokens.push(job.token.0);
+        self.accounts.push(job.account.0);
+        self.held.push(job.held.money.nano());
+        self.amounts.push(charge.amount.nano());
+        self.prices.push(charge.price.0);
+        self.marks.push(charge.mark.as_str());
+        self.endings.push(charge.end.as_str());
+        self.endpoints.push(&charge.endpoint);
+        self.models_requested.push(clean(&charge.model_requested));
+        self.models_answered
+            .push(charge.model_answered.as_deref().map(clean));
         self.service_tiers
-            .push(charge.and_then(|it| it.service_tier.as_deref()).map(clean));
-        self.streams.push(charge.map(|it| it.stream));
+            .push(charge.service_tier.as_deref().map(clean));
+        self.streams.push(charge.stream);
         self.statuses
-            .push(charge.map(|it| i16::try_from(it.status).unwrap_or(i16::MAX)));
-        self.flags.push(charge.map(|it| i32::from(it.flags.bits())));
+            .push(i16::try_from(charge.status).unwrap_or(i16::MAX));
+        self.flags.push(i32::from(charge.flags.bits()));
         self.provider_costs
-            .push(charge.and_then(|it| it.provider_cost).map(Amount::nano));
-        self.upstreams
-            .push(charge.and_then(|it| it.upstream).map(|it| it.0));
-        self.upstream_keys
-            .push(charge.and_then(|it| it.upstream_key).map(|it| it.0));
+            .push(charge.provider_cost.map(Amount::nano));
+        self.upstreams.push(charge.upstream.map(|it| it.0));
+        self.upstream_keys.push(charge.upstream_key.map(|it| it.0));
         self.response_ids
-            .push(charge.and_then(|it| it.response_id.as_deref()).map(clean));
+            .push(charge.response_id.as_deref().map(clean));
         self.usages.push(
             charge
-                .and_then(|it| it.usage_raw.as_deref())
+                .usage_raw
+                .as_deref()
                 .map(|raw| usage_json(raw, plain)),
         );
-        self.started_ms.push(charge.map(|it| it.started_at_ms));
+        self.started_ms.push(charge.started_at_ms);
         self.head_after_ms
-            .push(charge.and_then(|it| it.head_after_ms).map(milliseconds));
-        self.first_byte_after_ms.push(
-            charge
-                .and_then(|it| it.first_byte_after_ms)
-                .map(milliseconds),
-        );
+            .push(charge.head_after_ms.map(milliseconds));
+        self.first_byte_after_ms
+            .push(charge.first_byte_after_ms.map(milliseconds));
         self.ended_after_ms
-            .push(charge.map(|it| milliseconds(it.ended_after_ms)));
-        let counts = charge.map(|it| bucket_counts(&it.buckets));
-        for (index, column) in self.buckets.iter_mut().enumerate() {
-            column.push(counts.and_then(|counts| counts.get(index).copied()));
+            .push(milliseconds(charge.ended_after_ms));
+        let counts = bucket_counts(&charge.buckets);
+        for (column, count) in self.buckets.iter_mut().zip(counts) {
+            column.push(count);
         }
+        self.prompts
+            .push(i64::try_from(used.prompt).unwrap_or(i64::MAX));
+        self.completions
+            .push(i64::try_from(used.completion).unwrap_or(i64::MAX));
+        self.keys.push(charge.key.as_deref().map(clean));
     }
 
     pub(super) fn params<'p>(
@@ -138,13 +139,17 @@ impl<'a> Columns<'a> {
         for column in &self.buckets {
             params.push((column, Type::INT8_ARRAY));
         }
+        params.push((&self.prompts, Type::INT8_ARRAY));
+        params.push((&self.completions, Type::INT8_ARRAY));
+        params.push((&self.keys, Type::TEXT_ARRAY));
         params.push((instance, Type::INT8));
         params.push((lock_ms, Type::INT4));
         params
     }
 }
 
-/// The counts in the order of the function's parameters. What does not fit is the most that does.
+/// The counts in the order of the function's parameters. An absurd one is cut to [`COUNT_MAX`], so that sums over charges
+/// never leave a bigint; the provider's own object has what it claimed.
 fn bucket_counts(buckets: &Buckets) -> [i64; 12] {
     [
         buckets.in_text,
@@ -160,7 +165,7 @@ fn bucket_counts(buckets: &Buckets) -> [i64; 12] {
         buckets.out_audio,
         buckets.out_image,
     ]
-    .map(|count| i64::try_from(count).unwrap_or(i64::MAX))
+    .map(|count| i64::try_from(count).map_or(COUNT_MAX, |count| count.min(COUNT_MAX)))
 }
 
 fn milliseconds(count: u32) -> i32 {
@@ -184,7 +189,7 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
 
 /// A usage object as `jsonb` takes it. What is no JSON, or not to `jsonb` (an escaped NUL, half a surrogate pair),
 /// becomes a JSON string, so that it is kept for review and breaks nothing.
-fn usage_json(raw: &str, plain: bool) -> Cow<'_, str> {
+pub(super) fn usage_json(raw: &str, plain: bool) -> Cow<'_, str> {
     let fits = !plain
         && raw.len() <= USAGE_BYTES_MAX
         && !raw.contains("\\u0000")
@@ -201,6 +206,8 @@ fn usage_json(raw: &str, plain: bool) -> Cow<'_, str> {
     Cow::Owned(serde_json::Value::String(kept).to_string())
 }
 
+/// No exchange uses so many tokens of a kind.
+const COUNT_MAX: i64 = 10_000_000_000;
 const TEXT_BYTES_MAX: usize = 256;
 const USAGE_BYTES_MAX: usize = 16 << 10;
 

@@ -142,8 +142,8 @@ async fn serving_needs_no_more_than_the_gateway_s_rights() {
         exchange: uuid::Uuid::now_v7(),
         token,
         account,
-        amount: tariff::Amount::from_nano(100),
-        model: "gpt-4o".into(),
+        means: crate::support::money(100),
+        evidence: crate::support::evidence(tariff::PriceId(1)),
     };
     let found = ledger.access_token(digest(&secret)).await.unwrap().unwrap();
     assert_eq!(found.id, token);

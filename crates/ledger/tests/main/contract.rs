@@ -220,8 +220,8 @@ async fn accounts_are_made_and_topped_up() {
     .await;
     breaks(
         &client,
-        "update turnpike.account set held = -1",
-        "account_held_not_negative",
+        "update turnpike.account set leased = -1",
+        "account_leased_not_negative",
     )
     .await;
 }

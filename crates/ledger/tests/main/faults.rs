@@ -9,23 +9,23 @@ use ledger::{
     cluster::{Cluster, Options},
     migrate,
 };
-use tariff::{Amount, PriceId};
+use tariff::PriceId;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::{Books, charge, refusal, take};
+use crate::support::{Books, charge, evidence, money, refusal, take};
 
 /// A cluster of the test's own, which it may stop: here with its durability on.
-struct Own {
-    options: Options,
-    config: Config,
+pub(crate) struct Own {
+    pub(crate) options: Options,
+    pub(crate) config: Config,
     account: AccountId,
     token: TokenId,
     price: PriceId,
     _dir: TempDir,
 }
 
-async fn own() -> (Own, Cluster) {
+pub(crate) async fn own() -> (Own, Cluster) {
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let options = Options {
@@ -75,8 +75,8 @@ impl Own {
             exchange: Uuid::now_v7(),
             token: self.token,
             account: self.account,
-            amount: Amount::from_nano(100),
-            model: "gpt-4o".into(),
+            means: money(100),
+            evidence: evidence(self.price),
         }
     }
 }
@@ -96,20 +96,29 @@ async fn settlements_wait_for_postgres_to_come_back_and_none_is_lost() {
     for hold in holds {
         settling.push(hold.settle(charge(own.price, 60)));
     }
-    while ledger.is_ready() {
+    while ledger.stats().connected {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // A take is refused after some patience, and not before.
-    assert!(
-        matches!(refusal(ledger.take(own.want()).await), TakeError::Unavailable(error) if error.is_unavailable())
-    );
+    // While the purse lasts, exchanges go on; then a take is refused after some patience, and not before.
+    let mut on_credit = Vec::new();
+    let error = loop {
+        match ledger.take(own.want()).await {
+            Ok(hold) => on_credit.push(hold),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, TakeError::Unavailable(error) if error.is_unavailable()));
+    assert!(!on_credit.is_empty());
+    for hold in on_credit {
+        hold.release().await.unwrap();
+    }
     assert!(ledger.drain(Duration::from_millis(10)).await >= 200);
 
     let cluster = Cluster::start(&own.options).unwrap();
     assert!(join_all(settling).await.iter().all(Result::is_ok));
-    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
     take(&ledger, own.want()).await.release().await.unwrap();
     assert!(ledger.is_ready());
+    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
     let admin = Admin::connect(&own.config).await.unwrap();
     let accounts = admin.accounts().await.unwrap();
     assert_eq!(
@@ -117,6 +126,56 @@ async fn settlements_wait_for_postgres_to_come_back_and_none_is_lost() {
         (-300 * 60, 0)
     );
     assert!(admin.audit().await.unwrap().is_empty());
+    drop(admin);
+    drop(ledger);
+    cluster.stop().unwrap();
+}
+
+/// With a journal nobody waits: what is settled while Postgres is away is durable on this disk, and goes there when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settlements_are_durable_in_the_journal_while_postgres_is_away() {
+    let (own, cluster) = own().await;
+    let data = TempDir::new().unwrap();
+    let config = || {
+        own.config
+            .clone()
+            .with_data_dir(data.path(), Config::JOURNAL_BYTES_MAX)
+    };
+    let ledger = Ledger::connect(config()).await.unwrap();
+    let holds = join_all((0..100).map(|_| ledger.take(own.want()))).await;
+    let mut holds: Vec<_> = holds.into_iter().map(Result::unwrap).collect();
+    let kept = holds.split_off(50);
+    cluster.stop().unwrap();
+    let settled = holds
+        .into_iter()
+        .map(|hold| hold.settle(charge(own.price, 60)));
+    assert!(join_all(settled).await.iter().all(Result::is_ok));
+    assert_eq!(ledger.stats().journal_records, 50);
+    assert!(ledger.is_ready(), "it has a durable place");
+    // It goes on from its purse.
+    take(&ledger, own.want())
+        .await
+        .settle(charge(own.price, 60))
+        .await
+        .unwrap();
+
+    let cluster = Cluster::start(&own.options).unwrap();
+    crate::support::eventually("it is replayed", async || {
+        (ledger.stats().journal_records == 0).then_some(())
+    })
+    .await;
+    for hold in kept {
+        hold.settle(charge(own.price, 60)).await.unwrap();
+    }
+    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
+    let admin = Admin::connect(&own.config).await.unwrap();
+    let accounts = admin.accounts().await.unwrap();
+    assert_eq!(accounts[0].balance.nano(), -101 * 60);
+    assert!(admin.audit().await.unwrap().is_empty());
+    // An orderly end leaves nothing behind, and the next start finds nothing to recover.
+    drop(ledger);
+    let ledger = Ledger::connect(config()).await.unwrap();
+    assert_eq!(ledger.stats().interrupted, 0);
     drop(admin);
     drop(ledger);
     cluster.stop().unwrap();
@@ -191,7 +250,7 @@ async fn a_random_mix_from_two_replicas_leaves_the_audit_empty_at_every_moment()
     stop.send(()).unwrap();
     assert!(auditing.await.unwrap() > 10);
     assert_eq!(
-        (books.balance().await, books.held().await),
+        (books.balance().await, books.leased().await),
         (200_000 - charged, 0)
     );
     assert!(charged <= 150_000);
@@ -233,9 +292,15 @@ async fn an_account_kept_locked_stops_nobody_else() {
         .unwrap();
     let mut waiting = vec![hers.settle(books.charge(5))];
     his.settle(books.charge(5)).await.unwrap();
-    assert!(
-        matches!(refusal(ledger.take(books.want(10)).await), TakeError::Unavailable(error) if error.is_unavailable())
-    );
+    // Her purse lasts a little.
+    let mut hers = Vec::new();
+    let error = loop {
+        match ledger.take(books.want(10)).await {
+            Ok(hold) => hers.push(hold),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, TakeError::Unavailable(error) if error.is_unavailable()));
 
     // From here on it is known who is locked, and nobody else waits long.
     let begun = std::time::Instant::now();
@@ -258,6 +323,9 @@ async fn an_account_kept_locked_stops_nobody_else() {
 
     lunch.batch_execute("commit").await.unwrap();
     waiting.remove(0).await.unwrap();
+    for hold in hers {
+        hold.release().await.unwrap();
+    }
     take(&ledger, books.want(10))
         .await
         .settle(books.charge(5))

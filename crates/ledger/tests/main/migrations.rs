@@ -90,7 +90,7 @@ async fn what_is_pending_is_named_and_nothing_is_changed_by_asking() {
     assert!(migrate::pending(&db.config()).await.unwrap().is_empty());
 
     client
-        .batch_execute("delete from turnpike.migration where version > 9")
+        .batch_execute("delete from turnpike.migration where version in (10, 11)")
         .await
         .unwrap();
     assert_eq!(

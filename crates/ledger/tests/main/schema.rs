@@ -71,6 +71,7 @@ async fn what_runs_as_its_owner_is_little_and_has_a_fixed_search_path() {
     let expected: Vec<_> = [
         "add_counter",
         "apply_credits",
+        "drop_charges",
         "ensure_charge_partitions",
         "find_token",
         "forget_dialogs",
@@ -107,36 +108,62 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
         grants,
         [
             "access_token: select",
-            "access_token_counter.held: update",
+            "access_token_counter.completion: update",
+            "access_token_counter.completion_day: update",
+            "access_token_counter.completion_month: update",
+            "access_token_counter.day: update",
+            "access_token_counter.leased: update",
+            "access_token_counter.leased_completion: update",
+            "access_token_counter.leased_prompt: update",
+            "access_token_counter.month: update",
+            "access_token_counter.prompt: update",
+            "access_token_counter.prompt_day: update",
+            "access_token_counter.prompt_month: update",
             "access_token_counter.spent: update",
+            "access_token_counter.spent_day: update",
+            "access_token_counter.spent_month: update",
             "access_token_counter: select",
             "account.balance: update",
-            "account.held: update",
+            "account.leased: update",
             "account: select",
+            "bury_instance()",
             "charge: insert select",
+            "charge_key: insert select",
             "chatbot_cooldown: delete insert select update",
             "dialog: delete insert select update",
+            "drop_charges()",
             "ensure_charge_partitions()",
+            "find_dead()",
             "first_id()",
             "hold: delete insert select",
+            "identity: select",
             "imported_usage: select",
+            "instance.buried_at: update",
             "instance.seen_at: update",
             "instance.stopped_at: update",
             "instance: insert select",
+            "lease: delete insert select update",
+            "lease_places()",
+            "lease_purses()",
+            "lease_windows()",
             "make_dialog()",
             "migration: select",
             "price: select",
+            "rate_chunk()",
+            "rate_place: delete insert select update",
+            "rate_window: delete insert select update",
             "resale_admin: select",
             "resale_issue()",
             "resale_set_left()",
             "resale_user: select",
+            "return_purses()",
             "route: select",
             "settle_exchanges()",
             "start_cooldown()",
-            "take_holds()",
             "tokens_used()",
             "upstream: select",
             "upstream_key: select",
+            "usage_day: insert select update",
         ]
     );
 }
@@ -172,7 +199,7 @@ async fn the_admin_s_role_edits_settings_and_books_credits_and_moves_no_balance(
     assert!(
         !grants
             .iter()
-            .any(|grant| grant == "take_holds()" || grant == "settle_exchanges()")
+            .any(|grant| grant == "lease_purses()" || grant == "settle_exchanges()")
     );
 }
 
@@ -206,6 +233,7 @@ async fn upstream_keys_and_digests_are_readable_by_the_gateway_alone() {
             [
                 "audit",
                 "balances",
+                "charge_closed",
                 "credit",
                 "estimates",
                 "open_holds",
@@ -368,6 +396,7 @@ async fn the_admin_s_role_can_run_every_function_and_view_of_the_contract() {
             "ensure_charge_partitions",
             "turnpike.ensure_charge_partitions()",
         ),
+        ("drop_charges", "turnpike.drop_charges('2026-01-01')"),
     ];
     let db = TestDb::new().await;
     let client = db.client().await;

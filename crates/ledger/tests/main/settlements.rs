@@ -79,11 +79,12 @@ async fn a_second_settlement_charges_nothing() {
     let ledger = books.ledger().await;
     let want = books.want(100);
     for _ in 0..3 {
-        // A retry of everything: the hold is taken again and settled again, for another amount even.
+        // A retry of everything: the hold is taken again and settled again.
         let hold = take(&ledger, want.clone()).await;
         hold.settle(books.charge(60)).await.unwrap();
     }
-    assert_eq!((books.balance().await, books.held().await), (940, 0));
+    books.until_held(0).await;
+    assert_eq!(books.balance().await, 940);
     assert_eq!(
         books.number("select count(*) from turnpike.charge").await,
         1
@@ -135,11 +136,8 @@ async fn one_bad_row_is_isolated_and_the_others_commit() {
         }
     }
     assert_eq!(books.balance().await, 1_000_000 - 49 * 60);
-    assert_eq!(
-        books.held().await,
-        100,
-        "the bad one's hold stays as evidence"
-    );
+    // The bad one's hold stays as evidence.
+    books.until_held(100).await;
     assert_eq!(ledger.stats().settle_refused, 1);
     books.audit_is_empty().await;
 }
@@ -192,7 +190,7 @@ async fn dropping_the_settlement_s_future_changes_nothing_about_it() {
             .settle(books.charge(60)),
     );
     assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
-    assert_eq!((books.balance().await, books.held().await), (940, 0));
+    assert_eq!((books.balance().await, books.leased().await), (940, 0));
     assert_eq!(
         books
             .number("select count(*) from turnpike.instance where stopped_at is not null")
@@ -208,9 +206,10 @@ async fn a_hold_dropped_unsettled_stays_as_evidence() {
     let hold = take(&ledger, books.want(100)).await;
     let exchange = hold.exchange();
     drop(hold);
+    books.until_held(100).await;
     assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
-    assert_eq!(books.held().await, 100);
-    // And an operator can give it back.
+    assert_eq!(books.leased().await, 100);
+    // And an operator can forgive it.
     for expected in [true, false] {
         let released = books
             .client
@@ -219,7 +218,7 @@ async fn a_hold_dropped_unsettled_stays_as_evidence() {
             .unwrap();
         assert_eq!(released.get::<_, bool>(0), expected);
     }
-    assert_eq!(books.held().await, 0);
+    books.until_held(0).await;
     books.audit_is_empty().await;
 }
 
@@ -303,7 +302,7 @@ async fn cut_connections_lose_nothing_and_charge_nothing_twice() {
                 .query_one(
                     "select count(pg_terminate_backend(pid)) from pg_stat_activity
                       where datname = current_database() and application_name = 'turnpike'
-                        and (query like '%settle_exchanges%' or query like '%take_holds%')",
+                        and (query like '%settle_exchanges%' or query like '%lease_purses%')",
                     &[],
                 )
                 .await
@@ -329,8 +328,9 @@ async fn cut_connections_lose_nothing_and_charge_nothing_twice() {
         books.number("select count(*) from turnpike.charge").await,
         600
     );
+    books.until_held(0).await;
     assert_eq!(
-        (books.balance().await, books.held().await),
+        (books.balance().await, books.leased().await),
         (1_000_000 - 600 * 60, 0)
     );
     books.audit_is_empty().await;

@@ -1,6 +1,10 @@
 //! What most tests start from: an account with money, an access token, a price, and a ledger.
 
-use ledger::{AccountId, Charge, End, Hold, HoldRequest, Ledger, Mark, TakeError, TokenId};
+use std::time::Duration;
+
+use ledger::{
+    AccountId, Charge, End, Evidence, Hold, HoldRequest, Ledger, Mark, Means, TakeError, TokenId,
+};
 use tariff::{Amount, Buckets, Flags, PriceId};
 use testkit::postgres::TestDb;
 use tokio_postgres::Client;
@@ -63,8 +67,8 @@ impl Books {
             exchange: Uuid::now_v7(),
             token: self.token,
             account: self.account,
-            amount: Amount::from_nano(nano),
-            model: "gpt-4o".into(),
+            means: money(nano),
+            evidence: evidence(self.price),
         }
     }
 
@@ -82,9 +86,27 @@ impl Books {
             .await
     }
 
-    pub(crate) async fn held(&self) -> i64 {
-        self.number("select held from turnpike.account where name = 'alice'")
+    /// What running processes may still spend of the account.
+    pub(crate) async fn leased(&self) -> i64 {
+        self.number("select leased from turnpike.account where name = 'alice'")
             .await
+    }
+
+    /// Waits until the evidence of open exchanges comes to so much.
+    pub(crate) async fn until_held(&self, nano: i64) {
+        self.until(
+            "select coalesce(sum(amount), 0)::bigint from turnpike.hold",
+            nano,
+        )
+        .await;
+    }
+
+    /// Waits until a number out of the database is this one.
+    pub(crate) async fn until(&self, statement: &str, expected: i64) {
+        eventually(statement, async || {
+            (self.number(statement).await == expected).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn audit_is_empty(&self) {
@@ -108,6 +130,42 @@ impl Books {
     }
 }
 
+/// So much money, and more tokens than any test counts.
+pub(crate) fn money(nano: i64) -> Means {
+    Means {
+        money: Amount::from_nano(nano),
+        prompt: 1_000,
+        completion: 1_000,
+    }
+}
+
+pub(crate) fn evidence(price: PriceId) -> Evidence {
+    Evidence {
+        model: "gpt-4o".into(),
+        endpoint: "chat/completions".into(),
+        price,
+        input_rate: 2_500_000_000,
+        output_rate: 10_000_000_000,
+        input_tokens: 0,
+        stream: true,
+        started_at_ms: now_ms(),
+        upstream: None,
+        upstream_key: None,
+    }
+}
+
+/// Asks again until there is an answer; gives up when there is none for very long.
+pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(std::time::Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 pub(crate) fn charge(price: PriceId, nano: i64) -> Charge {
     Charge {
         price,
@@ -115,7 +173,7 @@ pub(crate) fn charge(price: PriceId, nano: i64) -> Charge {
         mark: Mark::Measured,
         model_requested: "gpt-4o".into(),
         model_answered: Some("gpt-4o-2024-08-06".into()),
-        endpoint: "chat/completions",
+        endpoint: "chat/completions".into(),
         service_tier: Some("default".into()),
         stream: true,
         buckets: Buckets {
@@ -131,6 +189,7 @@ pub(crate) fn charge(price: PriceId, nano: i64) -> Charge {
         upstream: None,
         upstream_key: None,
         response_id: Some("chatcmpl-1".into()),
+        key: None,
         started_at_ms: now_ms(),
         head_after_ms: Some(120),
         first_byte_after_ms: Some(130),

@@ -96,6 +96,11 @@ impl Harvest {
         }
     }
 
+    /// Tokens of the text that passed, roughly.
+    pub(super) fn text_tokens_roughly(&self) -> u64 {
+        self.tally.tokens_roughly()
+    }
+
     /// Tokens of the text that passed, by tokenizer.
     pub(super) fn text_tokens(&mut self) -> u64 {
         self.tally.tokens(self.model.as_deref().unwrap_or_default())

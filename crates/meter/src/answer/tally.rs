@@ -48,6 +48,12 @@ impl Tally {
         self.text.clear();
     }
 
+    /// A rough figure for everything so far, for the price of a division: English comes to four bytes a token.
+    pub(super) fn tokens_roughly(&self) -> u64 {
+        let bytes = u64::try_from(self.text.bytes().len()).unwrap_or(u64::MAX);
+        self.tokens.saturating_add(bytes.div_ceil(4))
+    }
+
     /// The estimate for everything so far.
     pub(super) fn tokens(&mut self, model: &str) -> u64 {
         self.count(model);

@@ -1,13 +1,6 @@
 -- What the front doors keep: dialogs because their callers ask for it, users of resale by name, cooldowns, and the usage an earlier
 -- system had booked before it moved. Dialogs go with their token, and after a time of silence; the gateway seals their content where
--- a key is set. Safe: adds tables, functions and two nullable columns; the old version uses none of them.
-
-alter table turnpike.access_token
-  add column if not exists prompt_tokens bigint,
-  add column if not exists completion_tokens bigint;
-
-comment on column turnpike.access_token.prompt_tokens is 'The most prompt tokens it may use in its life. Null: no limit of its own.';
-comment on column turnpike.access_token.completion_tokens is 'The most completion tokens it may use in its life. Null: no limit of its own.';
+-- a key is set. Safe: adds tables and functions; the old version uses none of them.
 
 create table turnpike.dialog (
   id         bigint generated always as identity,
@@ -119,10 +112,7 @@ comment on column turnpike.imported_usage.model is 'The model.';
 
 create function turnpike.tokens_used(token bigint, out prompt bigint, out completion bigint)
 language sql stable as $$
-  select coalesce(sum(c.in_text + c.in_audio + c.in_image + c.cr_text + c.cr_audio + c.cr_image + c.cw_5m + c.cw_1h), 0)::bigint,
-         coalesce(sum(c.out_text + c.out_reasoning + c.out_audio + c.out_image), 0)::bigint
-    from turnpike.charge as c join turnpike.access_token as t on t.id = c.token_id and t.account_id = c.account_id
-   where t.id = tokens_used.token
+  select c.prompt, c.completion from turnpike.access_token_counter as c where c.token_id = tokens_used.token
 $$;
 
 comment on function turnpike.tokens_used(bigint) is 'Prompt and completion tokens that an access token has been charged for.';
@@ -227,7 +217,6 @@ begin
       to turnpike_gateway;
   end if;
   if exists (select from pg_roles where rolname = 'turnpike_admin') then
-    grant select (prompt_tokens, completion_tokens) on turnpike.access_token to turnpike_admin;
     -- All but name and content.
     grant select (id, token_id, created_at, touched_at, turn_until, turn, door), insert, delete on turnpike.dialog to turnpike_admin;
     grant select, insert, delete on turnpike.resale_admin, turnpike.resale_user, turnpike.imported_usage to turnpike_admin;

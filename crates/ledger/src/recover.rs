@@ -1,0 +1,299 @@
+//! What processes that died have left: their journals are replayed, their open exchanges settled, their leases given back.
+//!
+//! On this machine at the start, from the black boxes under the data directory: exact, since the flight recorder says which
+//! exchanges were open and how far they were. And by any process, from the rows in Postgres, once the dead one has been
+//! silent for longer than its leases last.
+
+use std::{
+    borrow::Cow,
+    path::Path,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tariff::{Amount, Buckets, Flags, PriceId};
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_postgres::{Row, types::Type};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AccountId, Charge, End, InstanceId, LedgerError, Mark, Means, TokenId, UpstreamId,
+    UpstreamKeyId,
+    blackbox::{BlackBox, Orphan},
+    ledger::Shared,
+    recorder::Left,
+    settle::{Chain, Job, Sender, replay_all, settle_all, tell_damage},
+};
+
+/// What becomes of the open exchanges of a process that died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Orphans {
+    /// They are charged what is known to have been used, marked `interrupted`.
+    #[default]
+    Charge,
+    /// They cost nothing.
+    Void,
+}
+
+/// Settles what dead processes of this machine have left under `data_dir`.
+///
+/// # Errors
+/// When Postgres does not answer: what is left stays for the next start.
+pub(crate) async fn from_disk(
+    data_dir: &Path,
+    orphans: Orphans,
+    shared: &Shared,
+    sender: &mut Sender,
+) -> Result<(), LedgerError> {
+    let dir = data_dir.to_owned();
+    let found = spawn_blocking(move || BlackBox::orphans(&dir)).await;
+    let found = match found {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            return Err(
+                LedgerError::config("what earlier processes left cannot be read").because(error),
+            );
+        }
+        Err(error) => {
+            return Err(
+                LedgerError::unavailable("reading the data directory failed").because(error),
+            );
+        }
+    };
+    for orphan in found {
+        match orphan {
+            Ok(orphan) => settle_orphan(orphan, orphans, shared, sender).await?,
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "ledger.blackbox.unreadable: what a dead process left stays where it is");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn settle_orphan(
+    mut orphan: Orphan,
+    orphans: Orphans,
+    shared: &Shared,
+    sender: &mut Sender,
+) -> Result<(), LedgerError> {
+    tell_damage(&orphan.damage);
+    let replayed = replay_all(&mut orphan.journal, sender).await?;
+    let corrupt = orphan.remains.corrupt;
+    if corrupt > 0 {
+        tracing::error!(
+            slots = corrupt,
+            "ledger.recorder.damaged: open exchanges of a dead process cannot be read; their holds in Postgres are settled instead"
+        );
+    }
+    let Some(instance) = orphan.instance else {
+        // It died before it was known to Postgres, so nothing was ever leased to it.
+        return remove(orphan).await;
+    };
+    let open = orphan.remains.left.len();
+    if orphans == Orphans::Charge {
+        let left = orphan.remains.left.iter();
+        let jobs = left.map(|left| interrupted(instance, left)).collect();
+        settle_all(jobs, sender).await?;
+        shared
+            .gauges
+            .interrupted
+            .fetch_add(u64::try_from(open).unwrap_or(u64::MAX), Relaxed);
+    }
+    // Whatever else Postgres has of it was over: the recorder has every exchange that was not.
+    if corrupt == 0 {
+        shared.execute(FORGET, &[(&instance.0, Type::INT8)]).await?;
+    } else {
+        settle_rows(instance, orphans, shared, sender).await?;
+    }
+    shared.execute(BURY, &[(&instance.0, Type::INT8)]).await?;
+    tracing::warn!(%instance, replayed, open, ?orphans, "ledger.recovered: a process died here; its journal is replayed, its open exchanges are settled, its leases returned");
+    remove(orphan).await
+}
+
+async fn remove(orphan: Orphan) -> Result<(), LedgerError> {
+    match spawn_blocking(move || orphan.remove()).await {
+        Ok(Ok(())) => {}
+        // The next start settles it again, which changes nothing.
+        Ok(Err(error)) => {
+            tracing::warn!(error = %Chain(&error), "ledger.blackbox.kept: what a dead process left is settled and could not be deleted");
+        }
+        Err(error) => tracing::warn!(%error, "ledger.blackbox.kept"),
+    }
+    Ok(())
+}
+
+/// Looks for the dead in Postgres, for as long as the ledger lives.
+pub(crate) async fn reap(
+    shared: Arc<Shared>,
+    orphans: Orphans,
+    every: Duration,
+    mut sender: Sender,
+    gone: CancellationToken,
+) {
+    let mut look = interval(every);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            () = gone.cancelled() => return,
+        }
+        if let Err(error) = bury_all(&shared, orphans, &mut sender).await {
+            tracing::warn!(error = %Chain(&error), "ledger.reap.failed: the dead are looked for again");
+        }
+    }
+}
+
+async fn bury_all(
+    shared: &Shared,
+    orphans: Orphans,
+    sender: &mut Sender,
+) -> Result<(), LedgerError> {
+    for row in shared.query(DEAD, &[]).await? {
+        let instance = InstanceId(row.try_get(0)?);
+        let open = settle_rows(instance, orphans, shared, sender).await?;
+        shared.execute(BURY, &[(&instance.0, Type::INT8)]).await?;
+        tracing::warn!(%instance, open, ?orphans, "ledger.buried: a process is gone; its open exchanges are settled, its leases returned");
+    }
+    Ok(())
+}
+
+/// Settles what stands in `turnpike.hold`. Returns how many exchanges.
+async fn settle_rows(
+    instance: InstanceId,
+    orphans: Orphans,
+    shared: &Shared,
+    sender: &mut Sender,
+) -> Result<usize, LedgerError> {
+    let mut open = 0_usize;
+    if orphans == Orphans::Charge {
+        let rows = shared.query(HOLDS, &[(&instance.0, Type::INT8)]).await?;
+        let jobs: Vec<_> = rows
+            .iter()
+            .map(|row| job_of(instance, row))
+            .collect::<Result<_, _>>()?;
+        open = jobs.len();
+        settle_all(jobs, sender).await?;
+        shared
+            .gauges
+            .interrupted
+            .fetch_add(u64::try_from(open).unwrap_or(u64::MAX), Relaxed);
+    }
+    shared.execute(FORGET, &[(&instance.0, Type::INT8)]).await?;
+    Ok(open)
+}
+
+/// The charge for what a recorded exchange is known to have used.
+fn interrupted(instance: InstanceId, left: &Left) -> Job {
+    let opening = &left.opening;
+    let held = Means {
+        money: Amount::from_nano(opening.hold_nano.max(0)),
+        prompt: opening.prompt_tokens_bound,
+        completion: opening.completion_tokens_bound,
+    };
+    let (input, output) = (
+        opening.input_tokens_estimate.min(held.prompt),
+        left.progress.output_tokens_seen.min(held.completion),
+    );
+    let amount = tariff::text_cost((input, opening.in_rate), (output, opening.out_rate))
+        .unwrap_or(held.money)
+        .min(held.money);
+    let charge = Charge {
+        buckets: Buckets {
+            in_text: input,
+            out_text: output,
+            ..Buckets::default()
+        },
+        upstream: opening.upstream.map(UpstreamId),
+        upstream_key: opening.upstream_key.map(UpstreamKeyId),
+        stream: opening.stream,
+        status: left.progress.status,
+        ..blank(
+            amount,
+            PriceId(opening.price),
+            opening.model.to_string(),
+            opening.endpoint.to_string(),
+            opening.started_at_ms,
+        )
+    };
+    let whose = (
+        opening.exchange,
+        TokenId(opening.token),
+        AccountId(opening.account),
+    );
+    Job::new(instance, whose, held, Box::new(charge), None)
+}
+
+fn job_of(instance: InstanceId, row: &Row) -> Result<Job, LedgerError> {
+    let count = |index| -> Result<u64, LedgerError> {
+        Ok(u64::try_from(row.try_get::<_, i64>(index)?).unwrap_or_default())
+    };
+    let held = Means {
+        money: Amount::from_nano(row.try_get(3)?),
+        prompt: count(4)?,
+        completion: count(5)?,
+    };
+    let charge = Charge {
+        stream: row.try_get(11)?,
+        upstream: row.try_get::<_, Option<i64>>(12)?.map(UpstreamId),
+        upstream_key: row.try_get::<_, Option<i64>>(13)?.map(UpstreamKeyId),
+        ..blank(
+            Amount::from_nano(row.try_get(6)?),
+            PriceId(row.try_get(7)?),
+            row.try_get(8)?,
+            row.try_get(9)?,
+            row.try_get(10)?,
+        )
+    };
+    let whose = (
+        row.try_get(0)?,
+        TokenId(row.try_get(1)?),
+        AccountId(row.try_get(2)?),
+    );
+    Ok(Job::new(instance, whose, held, Box::new(charge), None))
+}
+
+fn blank(
+    amount: Amount,
+    price: PriceId,
+    model: String,
+    endpoint: String,
+    started_at_ms: i64,
+) -> Charge {
+    Charge {
+        price,
+        amount,
+        mark: Mark::Interrupted,
+        model_requested: model,
+        model_answered: None,
+        endpoint: Cow::Owned(endpoint),
+        service_tier: None,
+        stream: false,
+        buckets: Buckets::default(),
+        usage_raw: None,
+        flags: Flags::default(),
+        provider_cost: None,
+        status: 0,
+        end: End::Failed,
+        upstream: None,
+        upstream_key: None,
+        response_id: None,
+        key: None,
+        started_at_ms,
+        head_after_ms: None,
+        first_byte_after_ms: None,
+        ended_after_ms: 0,
+    }
+}
+
+const DEAD: &str = "select instance from turnpike.find_dead()";
+const BURY: &str = "select turnpike.bury_instance($1)";
+const FORGET: &str = "delete from turnpike.hold where instance_id = $1";
+// Rows of a version that did not say the price cannot be charged.
+const HOLDS: &str = "
+    select exchange_id, token_id, account_id, amount, prompt, completion, estimate, price_id, model, endpoint,
+           floor(extract(epoch from started_at) * 1000)::bigint, stream, upstream_id, upstream_key_id
+      from turnpike.hold where instance_id = $1 and price_id is not null order by exchange_id";
