@@ -1,5 +1,6 @@
 //! Door `chatbot`: chatgpt_chatbot's gRPC service, and its HTTP mode.
 
+mod deadline;
 mod grpc;
 mod http_mode;
 mod proto;

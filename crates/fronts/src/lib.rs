@@ -12,6 +12,7 @@ mod complete;
 mod exchange;
 mod fronts;
 mod history;
+mod lanes;
 mod reply;
 mod resale;
 mod seal;

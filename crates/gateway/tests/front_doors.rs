@@ -2,6 +2,7 @@
 
 mod agent;
 mod chatbot;
+mod clients;
 mod complete;
 mod imports;
 mod resale;

@@ -27,7 +27,7 @@ impl House {
         secret.unwrap_or_else(|| panic!("{said}")).to_owned()
     }
 
-    fn admin(&self) -> String {
+    pub(super) fn admin(&self) -> String {
         self.token_gen(&[
             "--expires",
             "2099-01-01",
@@ -39,7 +39,7 @@ impl House {
         ])
     }
 
-    fn own_token(&self, prompt: &str, completion: &str) -> String {
+    pub(super) fn own_token(&self, prompt: &str, completion: &str) -> String {
         self.token_gen(&["-e", "2099-01-01", "-u", prompt, "-c", completion])
     }
 
