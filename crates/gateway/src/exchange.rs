@@ -11,6 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use ledger::{AccessToken, Catalog, Hold};
 use meter::{Api, RequestFacts, Splice};
+use percent_encoding::percent_decode_str;
 use proxy::{Answer, BoxError, Gate, SendError};
 use tokio::{
     task::JoinHandle,
@@ -20,12 +21,12 @@ use tracing::error;
 
 use crate::{
     admission,
-    endpoint::{Endpoint, below_base, is_ambiguous, resembles_metered},
+    endpoint::{Does, Endpoint, Metered, is_ambiguous, resembles_metered},
     gateway::Entry,
     models,
     reckon::Admitted,
     record::Record,
-    refusal::Refusal,
+    refusal::{Refusal, Shape},
     settings::{StreamUsage, UnknownPaths},
     upload::{self, Bounds, Flowing, Need, Replay, Said, Upload, Whole},
     worker::Worker,
@@ -50,12 +51,13 @@ pub(crate) async fn exchange(
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Reply {
-    let endpoint = Endpoint::find(request.method(), request.uri().path());
+    let path = request.uri().path().to_owned();
+    let endpoint = Endpoint::find(request.method(), &path);
     let record = Record::start(
         Arc::clone(&worker.gateway.metrics),
         peer.ip(),
         request.method().clone(),
-        endpoint,
+        endpoint.name(),
     );
     let id = record.id;
     let mut exchange = Exchange {
@@ -63,11 +65,16 @@ pub(crate) async fn exchange(
         peer,
         record: Some(record),
     };
-    let mut reply = match exchange.serve(request).await {
+    let mut reply = match exchange.serve(&endpoint, request).await {
         Ok(reply) => reply,
         Err(refusal) => {
             exchange.refused(&refusal);
-            refusal.response().map(relay::own)
+            let shape = if endpoint.is_anthropic() {
+                Shape::Anthropic
+            } else {
+                Shape::OpenAi
+            };
+            refusal.response(shape).map(relay::own)
         }
     };
     let id = HeaderValue::from_str(&id.to_string()).expect("a UUID is ASCII");
@@ -84,7 +91,9 @@ struct Exchange {
 
 /// What a metered request asks for, and where it goes.
 struct Asked {
-    api: Api,
+    metered: Metered,
+    /// The deployment that its path names.
+    deployment: Option<String>,
     token: Arc<AccessToken>,
     catalog: Arc<Catalog>,
     route: Route,
@@ -143,7 +152,11 @@ impl WentUp {
 type Early = Result<Response<Answer>, SendError>;
 
 impl Exchange {
-    async fn serve(&mut self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+    async fn serve(
+        &mut self,
+        endpoint: &Endpoint<'_>,
+        request: Request<Incoming>,
+    ) -> Result<Reply, Refusal> {
         let gateway = Arc::clone(&self.worker.gateway);
         let permit = gateway.enter()?;
         if *request.method() == Method::CONNECT || is_ambiguous(request.uri().path()) {
@@ -153,43 +166,44 @@ impl Exchange {
         let token =
             admission::authenticate(&gateway, request.headers(), self.peer.ip(), now_ms).await?;
         self.record().token = Some(token.prefix.clone());
-        let endpoint = self.record().endpoint;
         if !token.allows_endpoint(endpoint.name()) {
             return Err(Refusal::EndpointNotAllowed);
         }
         let started = self.record().started;
         let entry = Entry::new(permit, gateway.limits.admit(&token, started)?);
-        match endpoint {
-            Endpoint::Metered(api) => self.metered(api, token, entry, request).await,
-            Endpoint::Models => {
-                Ok(self.answer_own(&models::list(&gateway.ledger.catalog(), &token, now_ms)))
+        let may_forward = gateway.settings.unknown_paths == UnknownPaths::Forward
+            && !resembles_metered(request.method(), request.uri().path());
+        match endpoint.does() {
+            Some(Does::Metered(metered)) => {
+                self.metered(endpoint, metered, token, entry, request).await
             }
-            Endpoint::Model => {
-                let path = below_base(request.uri().path());
-                let name = path.strip_prefix("/models/").unwrap_or(path);
-                let model = models::one(&gateway.ledger.catalog(), &token, name, now_ms)?;
-                Ok(self.answer_own(&model))
+            Some(Does::Free) => self.unmetered(endpoint, token, entry, request).await,
+            Some(Does::Models) => {
+                let catalog = gateway.ledger.catalog();
+                let answer = match endpoint.described {
+                    Some(name) => models::one(&catalog, &token, name, now_ms)?,
+                    None => models::list(&catalog, &token, now_ms),
+                };
+                Ok(self.answer_own(&answer))
             }
-            Endpoint::Free => self.unmetered(token, entry, request).await,
-            Endpoint::Unknown
-                if gateway.settings.unknown_paths == UnknownPaths::Forward
-                    && !resembles_metered(request.method(), request.uri().path()) =>
-            {
-                self.unmetered(token, entry, request).await
-            }
-            Endpoint::Unknown => Err(self.unknown_path(&request)),
+            Some(Does::Refused) => Err(Refusal::NotOffered {
+                target: target(&request),
+            }),
+            None if may_forward => self.unmetered(endpoint, token, entry, request).await,
+            None => Err(self.unknown_path(&request)),
         }
     }
 
     /// An exchange that costs money. Nothing is spent before the hold, nothing is finished before the charge.
     async fn metered(
         &mut self,
-        api: Api,
+        endpoint: &Endpoint<'_>,
+        metered: Metered,
         token: Arc<AccessToken>,
         entry: Entry,
         request: Request<Incoming>,
     ) -> Result<Reply, Refusal> {
-        admission::check_content(request.headers())?;
+        let scanner = admission::scanner(request.headers(), &metered)?;
         let gateway = Arc::clone(&self.worker.gateway);
         let catalog = gateway.ledger.catalog();
         let (head, body) = request.into_parts();
@@ -197,30 +211,32 @@ impl Exchange {
         // Read the request as it passes.
         let only = gateway.places.only(&catalog)?;
         let inject =
-            gateway.settings.stream_usage == StreamUsage::Inject && reports_usage_on_request(api);
-        let need = match &only {
+            gateway.settings.stream_usage == StreamUsage::Inject && metered.usage_on_request;
+        let deployment = endpoint.deployment.map(decoded);
+        let need = match (&only, &deployment) {
             _ if inject => Need::Everything,
-            Some(_) => Need::Nothing,
-            None => Need::Model,
+            (Some(_), _) | (None, Some(_)) => Need::Nothing,
+            (None, None) => Need::Model,
         };
         let patience = Duration::from_secs(gateway.settings.upload_seconds.get());
         let deadline = Instant::now() + patience;
-        let upload = upload::read(body, api, need, Bounds::of(&gateway.settings));
+        let upload = upload::read(body, scanner, need, Bounds::of(&gateway.settings));
         let upload = timeout_at(deadline, upload)
             .await
             .unwrap_or(Err(Refusal::UploadTimeout))?;
         let is_only = only.is_some();
-        let place = match (only, upload.model()) {
+        let place = match (only, deployment.as_deref().or(upload.model())) {
             (Some(place), _) => place,
             (None, Some(model)) => gateway.places.for_model(&catalog, model)?,
             (None, None) => return Err(admission::missing_model()),
         };
-        let route = Route::new(place, is_only, &token)?;
+        let route = Route::new(place, is_only, &token, endpoint)?;
         self.record().upstream = Some(route.place.name.clone());
 
         // The first gate: the last byte goes up once its cost is held.
         let asked = Asked {
-            api,
+            metered,
+            deployment,
             token,
             catalog,
             route,
@@ -269,7 +285,7 @@ impl Exchange {
             injected,
         );
         let sent = forward::in_time(gateway, sending).await;
-        WentUp::new(asked.api, sent, hold, admitted, counting, injected).await
+        WentUp::new(asked.metered.api, sent, hold, admitted, counting, injected).await
     }
 
     /// Sends a body that is still coming, and admits it before its last byte goes. The inner error is an answer
@@ -298,7 +314,7 @@ impl Exchange {
         // Nobody hears it if the connection has just broken; then `sending` says so.
         let _ = verdict.send(Gate::Open);
         let sent = forward::in_time(&gateway, sending).await;
-        WentUp::new(asked.api, sent, hold, admitted, counting, false)
+        WentUp::new(asked.metered.api, sent, hold, admitted, counting, false)
             .await
             .map(Ok)
     }
@@ -307,10 +323,11 @@ impl Exchange {
     async fn admit(
         &mut self,
         asked: &Asked,
-        facts: RequestFacts,
+        mut facts: RequestFacts,
     ) -> Result<(Hold, Admitted), Refusal> {
         let Asked {
-            api,
+            metered,
+            deployment,
             token,
             catalog,
             route,
@@ -320,9 +337,13 @@ impl Exchange {
         let record = self.record();
         record.request_bytes = facts.body_bytes;
         let since = Instant::now();
-        let model = admission::model(token, &facts)?;
+        if let Some(deployment) = deployment {
+            // What the body says beside it, no upstream reads.
+            facts.model = Some(deployment.clone());
+        }
+        let model = admission::model(token, metered.api, &facts)?;
         record.model = Some(model.clone());
-        if lacks_usage(*api, &facts) {
+        if lacks_usage(metered, &facts) {
             match gateway.settings.stream_usage {
                 StreamUsage::Require => return Err(admission::usage_required()),
                 // An image's tokens cannot be counted here: left uncounted they would be free for the asking.
@@ -334,18 +355,20 @@ impl Exchange {
         }
         let quote = admission::quote(catalog, &model, record.started_at_ms)?;
         let hold =
-            admission::hold(&gateway, token, record.id, *api, &model, &facts, &quote).await?;
+            admission::hold(&gateway, token, record.id, metered, &model, &facts, &quote).await?;
         record
             .metrics()
             .first_gate_seconds
             .observe(since.elapsed().as_secs_f64());
         let admitted = Admitted {
+            api: metered.api,
             catalog: Arc::clone(catalog),
             quote,
             input_tokens_estimate: facts.body_bytes.div_ceil(BYTES_PER_TOKEN),
             facts,
             model,
-            endpoint: record.endpoint.name(),
+            endpoint: record.endpoint,
+            file_ms: None,
             started_at_ms: record.started_at_ms,
             upstream: route.place.id,
             upstream_key: route.place.key_id.filter(|_| route.own.is_none()),
@@ -360,8 +383,9 @@ impl Exchange {
         admitted: &Admitted,
         text: &[Bytes],
     ) -> Option<JoinHandle<u64>> {
-        let api = asked.api;
-        lacks_usage(api, &admitted.facts).then(|| {
+        let api = asked.metered.api;
+        let is_wanted = lacks_usage(&asked.metered, &admitted.facts) || api == Api::Speech;
+        is_wanted.then(|| {
             let (model, text) = (admitted.model.clone(), text.to_vec());
             let body_bytes = admitted.facts.body_bytes;
             self.worker
@@ -373,7 +397,7 @@ impl Exchange {
 
     fn unknown_path(&self, request: &Request<Incoming>) -> Refusal {
         Refusal::UnknownPath {
-            target: format!("{} {}", request.method(), request.uri().path()),
+            target: target(request),
         }
     }
 
@@ -400,12 +424,17 @@ impl Exchange {
     }
 }
 
-/// Whether an API's streams report usage only on request.
-const fn reports_usage_on_request(api: Api) -> bool {
-    matches!(api, Api::ChatCompletions | Api::Completions)
+/// A request's method and path, for its refusal.
+fn target(request: &Request<Incoming>) -> String {
+    format!("{} {}", request.method(), request.uri().path())
+}
+
+/// A segment of a path, as the name that it is.
+fn decoded(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 /// Whether the answer will come without usage because the request did not ask for it.
-fn lacks_usage(api: Api, facts: &RequestFacts) -> bool {
-    reports_usage_on_request(api) && facts.stream && facts.include_usage != Some(true)
+fn lacks_usage(metered: &Metered, facts: &RequestFacts) -> bool {
+    metered.usage_on_request && facts.stream && facts.include_usage != Some(true)
 }

@@ -24,6 +24,7 @@ mod settings;
 mod shipped;
 mod startup;
 mod telemetry;
+mod units;
 mod upload;
 mod worker;
 mod workers;

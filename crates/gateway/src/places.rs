@@ -11,7 +11,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use ledger::{Catalog, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
+use http::HeaderName;
+use ledger::{Catalog, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
 use proxy::{Egress, Target, headers::Credential};
 
 use crate::{
@@ -28,6 +29,7 @@ pub(crate) struct Place {
     pub(crate) target: Target,
     pub(crate) egress: Egress,
     pub(crate) credential: Option<Credential>,
+    pub(crate) dialect: Dialect,
 }
 
 /// Every place, kept in step with the catalog.
@@ -102,6 +104,18 @@ impl Places {
         }
     }
 
+    /// Where a request of Anthropic's own goes that names no model: the first upstream of that dialect, else the first.
+    ///
+    /// # Errors
+    /// 503 when that upstream's row cannot be used.
+    pub(crate) fn anthropic(&self, catalog: &Catalog) -> Result<Arc<Place>, Refusal> {
+        let mut upstreams = catalog.upstreams().iter();
+        match upstreams.find(|upstream| upstream.dialect == Dialect::Anthropic) {
+            Some(upstream) => self.place(catalog, upstream.id),
+            None => self.first(catalog),
+        }
+    }
+
     fn place(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Arc<Place>, Refusal> {
         let mut resolved = self.resolved.load();
         if resolved.generation != catalog.generation() {
@@ -160,13 +174,14 @@ fn resolve(upstream: &Upstream) -> Result<Keys, String> {
             target: target.clone(),
             egress: egress.clone(),
             credential,
+            dialect: upstream.dialect,
         })
     };
     let mut turns = Vec::new();
     for key in &upstream.keys {
         let keyed = place(
             Some(key.id),
-            Some(credential(&key.secret).map_err(|error| say("key", &error))?),
+            Some(credential(&key.secret, upstream.dialect).map_err(|error| say("key", &error))?),
         );
         turns.extend(std::iter::repeat_n(keyed, key.weight as usize).take(TURNS_MAX));
     }
@@ -183,10 +198,16 @@ fn resolve(upstream: &Upstream) -> Result<Keys, String> {
 ///
 /// # Errors
 /// A sentence that names the variable or file, never the secret.
-pub(crate) fn credential(source: &SecretSource) -> Result<Credential, String> {
+pub(crate) fn credential(source: &SecretSource, dialect: Dialect) -> Result<Credential, String> {
     let secret = reveal(source)?;
-    Credential::bearer(secret.expose())
-        .map_err(|_| "it has characters that a header cannot carry".to_owned())
+    let key = secret.expose();
+    let named = |name| Credential::named(HeaderName::from_static(name), key);
+    match dialect {
+        Dialect::OpenAi => Credential::bearer(key),
+        Dialect::Azure => named("api-key"),
+        Dialect::Anthropic => named("x-api-key"),
+    }
+    .map_err(|_| "it has characters that a header cannot carry".to_owned())
 }
 
 /// The secret itself, from where the row says it stands.

@@ -13,7 +13,6 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::{
-    endpoint::Endpoint,
     refusal::Refusal,
     telemetry::{CodeLabel, ExchangeLabels, MarkLabel, Metrics, SideLabel},
 };
@@ -28,7 +27,7 @@ pub(crate) struct Record {
     pub(crate) started: Instant,
     /// The same by the wall clock, in milliseconds since the epoch: the price in force is this instant's.
     pub(crate) started_at_ms: i64,
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoint: &'static str,
     pub(crate) end: &'static str,
     pub(crate) status: Option<StatusCode>,
     pub(crate) token: Option<String>,
@@ -50,7 +49,7 @@ impl Record {
         metrics: Arc<Metrics>,
         peer: IpAddr,
         method: Method,
-        endpoint: Endpoint,
+        endpoint: &'static str,
     ) -> Self {
         metrics.open_exchanges.inc();
         let since_epoch = SystemTime::now()
@@ -137,7 +136,7 @@ impl Drop for Record {
         self.metrics
             .exchanges
             .get_or_create(&ExchangeLabels {
-                endpoint: self.endpoint.name(),
+                endpoint: self.endpoint,
                 end: self.end,
             })
             .inc();
@@ -146,7 +145,7 @@ impl Drop for Record {
             exchange = %self.id,
             end = self.end,
             method = %self.method,
-            endpoint = self.endpoint.name(),
+            endpoint = self.endpoint,
             status = self.status.map(|status| status.as_u16()),
             refusal = self.refusal,
             peer = %self.peer,

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ledger::Ledger;
+use ledger::{Dialect, Ledger};
 use proxy::{
     Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
 };
@@ -244,6 +244,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             target: Target::parse(url).map_err(|error| config("OPENAI_URL", &error))?,
             egress: Egress::Direct,
             credential: None,
+            dialect: Dialect::OpenAi,
         })
     };
     let key = settings

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use meter::{Api, BodyError, RequestFacts, RequestScanner};
+use meter::{BodyError, BodyScanner, RequestFacts};
 use proxy::{Gate, Observed};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -106,7 +106,7 @@ pub(crate) struct Said {
 /// A refusal when the body is ambiguous, invalid or too long, or the client leaves.
 pub(crate) async fn read(
     mut body: Incoming,
-    api: Api,
+    mut scanner: BodyScanner,
     need: Need,
     bounds: Bounds,
 ) -> Result<Upload, Refusal> {
@@ -116,7 +116,6 @@ pub(crate) async fn read(
             bytes_max: bounds.bytes_max,
         });
     }
-    let mut scanner = RequestScanner::new(api);
     let mut ahead = Vec::new();
     let mut bytes = 0_usize;
     let short = hint
@@ -171,7 +170,7 @@ pub(crate) async fn read(
     })))
 }
 
-fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: RequestScanner, bounds: Bounds) -> Upload {
+fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: BodyScanner, bounds: Bounds) -> Upload {
     let (tell, said) = oneshot::channel();
     let (verdict, hear_verdict) = oneshot::channel();
     let model = scanner.model().map(str::to_owned);
@@ -184,7 +183,7 @@ fn flowing(body: Incoming, ahead: Vec<Bytes>, scanner: RequestScanner, bounds: B
     }))
 }
 
-fn refuse(error: &BodyError) -> Refusal {
+pub(crate) fn refuse(error: &BodyError) -> Refusal {
     Refusal::InvalidBody {
         message: error.to_string(),
         param: error.param().map(str::to_owned),

@@ -8,6 +8,7 @@
 mod support;
 
 mod embedded;
+mod endpoints;
 mod metering;
 mod operators;
 mod overspend;

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     answer::{AtAnswer, Parts, Till},
+    endpoint::Endpoint,
     gateway::Entry,
     passing::Passing,
     refusal::Refusal,
@@ -88,6 +89,7 @@ impl Exchange {
     /// An exchange that costs nothing, or that nobody could meter and the operator lets through.
     pub(super) async fn unmetered(
         &mut self,
+        endpoint: &Endpoint<'_>,
         token: Arc<AccessToken>,
         entry: Entry,
         request: Request<Incoming>,
@@ -98,10 +100,11 @@ impl Exchange {
         let is_only = only.is_some();
         let place = match only {
             Some(place) => place,
+            None if endpoint.is_anthropic() => gateway.places.anthropic(&catalog)?,
             // Several upstreams, and no model that would choose: the first by priority.
             None => gateway.places.first(&catalog)?,
         };
-        let route = Route::new(place, is_only, &token)?;
+        let route = Route::new(place, is_only, &token, endpoint)?;
         self.record().upstream = Some(route.place.name.clone());
         let (head, body) = request.into_parts();
         let bytes_max = gateway.settings.body_bytes_max;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use meter::{RequestFacts, RequestScanner};
+use meter::{BodyScanner, RequestFacts};
 use proxy::{End, Gate, Observer, Split};
 use tokio::sync::oneshot;
 
@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 /// Scans a flowing body and keeps its last byte until the verdict.
 pub(crate) struct Watch {
     /// Gone once the facts, or a refusal, have been told.
-    scanner: Option<Box<RequestScanner>>,
+    scanner: Option<Box<BodyScanner>>,
     /// Leading bytes that the scanner has already seen.
     scanned_ahead: usize,
     /// Bytes passed so far.
@@ -31,7 +31,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Watches a body of which `ahead` has been scanned already.
     pub(super) fn new(
-        scanner: RequestScanner,
+        scanner: BodyScanner,
         ahead: &[Bytes],
         bounds: Bounds,
         tell: oneshot::Sender<Result<Said, Refusal>>,

@@ -1,6 +1,7 @@
 //! The answer meter on recorded answers, and on the oddities of streams.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod dialects;
 mod encode;
 mod recorded;
 mod streams;
