@@ -7,6 +7,7 @@
 
 mod support;
 
+mod dialects;
 mod embedded;
 mod endpoints;
 mod metering;
