@@ -14,20 +14,22 @@ use meter::{Api, RequestFacts, Splice};
 use percent_encoding::percent_decode_str;
 use proxy::{Answer, BoxError, Gate, SendError};
 use tokio::{
-    task::JoinHandle,
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep_until, timeout_at},
 };
 use tracing::error;
 
 use crate::{
     admission,
-    endpoint::{Does, Endpoint, Metered, is_ambiguous, resembles_metered},
+    counting::{Counted, Counting},
+    endpoint::{BoundBy, Does, Endpoint, Metered, is_ambiguous, resembles_metered},
     gateway::Entry,
     models,
     reckon::Admitted,
     record::Record,
     refusal::{Refusal, Shape},
     settings::{StreamUsage, UnknownPaths},
+    sound::SOUND_BYTES_MAX,
     upload::{self, Bounds, Flowing, Need, Replay, Said, Upload, Whole},
     worker::Worker,
 };
@@ -100,6 +102,8 @@ struct Asked {
     head: request::Parts,
     /// By when its last byte must have come.
     deadline: Instant,
+    /// Allows keeping its recording until its length is read.
+    sound: Option<OwnedSemaphorePermit>,
 }
 
 /// A request that went up, its last byte after its hold, and the head of its answer.
@@ -120,7 +124,7 @@ impl WentUp {
         sent: Result<Response<Answer>, Refusal>,
         hold: Hold,
         mut admitted: Admitted,
-        counting: Option<JoinHandle<u64>>,
+        counting: Option<Counting>,
         injected: bool,
     ) -> Result<Self, Refusal> {
         let response = match sent {
@@ -131,10 +135,11 @@ impl WentUp {
             }
         };
         if let Some(counting) = counting {
-            match counting.await {
-                Ok(tokens) => admitted.input_tokens_estimate = tokens,
+            match counting.finish().await {
+                Ok(Counted::Tokens(tokens)) => admitted.input_tokens_estimate = tokens,
+                Ok(Counted::Millis(ms)) => admitted.file_ms = ms,
                 Err(error) => {
-                    error!(%error, "estimate.failed: the request's text is counted by bytes");
+                    error!(%error, "estimate.failed: the request is counted by bytes");
                 }
             }
         }
@@ -220,7 +225,14 @@ impl Exchange {
         };
         let patience = Duration::from_secs(gateway.settings.upload_seconds.get());
         let deadline = Instant::now() + patience;
-        let upload = upload::read(body, scanner, need, Bounds::of(&gateway.settings));
+        let mut bounds = Bounds::of(&gateway.settings);
+        let sound = (metered.bound == BoundBy::Time)
+            .then(|| Arc::clone(&gateway.sounds).try_acquire_owned().ok())
+            .flatten();
+        if sound.is_some() {
+            bounds.kept_bytes_max = SOUND_BYTES_MAX;
+        }
+        let upload = upload::read(body, scanner, need, bounds);
         let upload = timeout_at(deadline, upload)
             .await
             .unwrap_or(Err(Refusal::UploadTimeout))?;
@@ -242,6 +254,7 @@ impl Exchange {
             route,
             head,
             deadline,
+            sound,
         };
         let went_up = match upload {
             Upload::Whole(whole) => self.send_whole(asked, *whole, inject).await?,
@@ -258,10 +271,11 @@ impl Exchange {
     /// Admits a body that is all here, then sends it.
     async fn send_whole(
         &mut self,
-        asked: Asked,
+        mut asked: Asked,
         whole: Whole,
         inject: bool,
     ) -> Result<WentUp, Refusal> {
+        let sound = asked.sound.take();
         let Whole {
             frames,
             facts,
@@ -273,7 +287,7 @@ impl Exchange {
         let (hold, admitted) = self.admit(&asked, facts).await?;
         let (counting, frames) = match &splice {
             Some(splice) => (None, splice.apply(0, frames)),
-            None => (self.count_text(&asked, &admitted, &frames), frames),
+            None => (self.count(&asked, &admitted, &frames, sound), frames),
         };
         let (pool, gateway) = (&self.worker.pool, &self.worker.gateway);
         let injected = splice.is_some();
@@ -292,9 +306,10 @@ impl Exchange {
     /// that came before that.
     async fn send_flowing(
         &mut self,
-        asked: Asked,
+        mut asked: Asked,
         flowing: Flowing,
     ) -> Result<Result<WentUp, Early>, Refusal> {
+        let sound = asked.sound.take();
         let Flowing {
             body,
             mut said,
@@ -310,7 +325,8 @@ impl Exchange {
             () = sleep_until(asked.deadline) => return Err(Refusal::UploadTimeout),
         };
         let (hold, admitted) = self.admit(&asked, facts).await?;
-        let counting = self.count_text(&asked, &admitted, &text);
+        let counting = self.count(&asked, &admitted, &text, sound);
+        drop(text);
         // Nobody hears it if the connection has just broken; then `sending` says so.
         let _ = verdict.send(Gate::Open);
         let sent = forward::in_time(&gateway, sending).await;
@@ -376,23 +392,29 @@ impl Exchange {
         Ok((hold, admitted))
     }
 
-    /// Starts counting the request's text, away from the data plane, if its answer will not report usage.
-    fn count_text(
+    /// Starts counting what the answer will not report, away from the data plane.
+    fn count(
         &self,
         asked: &Asked,
         admitted: &Admitted,
-        text: &[Bytes],
-    ) -> Option<JoinHandle<u64>> {
+        frames: &[Bytes],
+        sound: Option<OwnedSemaphorePermit>,
+    ) -> Option<Counting> {
         let api = asked.metered.api;
-        let is_wanted = lacks_usage(&asked.metered, &admitted.facts) || api == Api::Speech;
-        is_wanted.then(|| {
-            let (model, text) = (admitted.model.clone(), text.to_vec());
-            let body_bytes = admitted.facts.body_bytes;
-            self.worker
-                .gateway
-                .control
-                .spawn_blocking(move || meter::request_text_tokens(api, &model, &text, body_bytes))
-        })
+        let (control, facts) = (&self.worker.gateway.control, &admitted.facts);
+        if lacks_usage(&asked.metered, facts) || api == Api::Speech {
+            return Some(Counting::tokens(
+                control,
+                api,
+                &admitted.model,
+                facts,
+                frames,
+            ));
+        }
+        if api == Api::Transcriptions && !tells_time(facts) {
+            return Counting::millis(control, facts, frames, sound?);
+        }
+        None
     }
 
     fn unknown_path(&self, request: &Request<Incoming>) -> Refusal {
@@ -422,6 +444,14 @@ impl Exchange {
         record.status = Some(status);
         record
     }
+}
+
+/// Whether a transcript in this format says how long the recording was. Only OpenAI's newer models say it in plain `json`.
+fn tells_time(facts: &RequestFacts) -> bool {
+    matches!(
+        facts.response_format.as_deref(),
+        Some("verbose_json" | "diarized_json")
+    )
 }
 
 /// A request's method and path, for its refusal.

@@ -34,6 +34,7 @@ use crate::{
     places::{Place, Places},
     sandbox::{self, Sandbox},
     settings::{self, Secret, Settings},
+    sound::SOUNDS_MAX,
     startup::{self, Database, FirstStart},
     telemetry::Metrics,
     workers::{self, Equipment},
@@ -100,6 +101,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         places: Places::new(fallback),
         control: Handle::current(),
         open: Arc::new(Semaphore::new(settings.exchange.open_exchanges_max.get())),
+        sounds: Arc::new(Semaphore::new(SOUNDS_MAX)),
         draining: AtomicBool::new(false),
         hurry: CancellationToken::new(),
     });

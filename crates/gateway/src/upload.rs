@@ -26,7 +26,7 @@ const READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long the rest of such a body is awaited: SDKs send head and body in two writes.
 const READ_AHEAD: Duration = Duration::from_millis(10);
 
-/// Most of a flowing body that is kept (not copied) until its facts say whether its text will be counted.
+/// Most of a flowing body that is kept until its facts say whether its text will be counted.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// What must be known of the body before its first byte may go up.
@@ -47,6 +47,8 @@ pub(crate) struct Bounds {
     pub(crate) bytes_max: u64,
     /// Most that is held back for [`Need::Model`] and [`Need::Everything`].
     pub(crate) buffer_bytes_max: usize,
+    /// Most of a flowing body that is kept (not copied) until its facts say what is counted of it.
+    pub(crate) kept_bytes_max: usize,
 }
 
 impl Bounds {
@@ -55,6 +57,7 @@ impl Bounds {
         Self {
             bytes_max: settings.body_bytes_max,
             buffer_bytes_max: settings.body_buffer_bytes_max,
+            kept_bytes_max: KEPT_BYTES_MAX,
         }
     }
 }
@@ -96,7 +99,7 @@ pub(crate) struct Flowing {
 /// What a body says, and the text it says it in.
 pub(crate) struct Said {
     pub(crate) facts: RequestFacts,
-    /// The body again, for a tokenizer; cut at [`KEPT_BYTES_MAX`].
+    /// The body again, for a count; cut at [`Bounds::kept_bytes_max`].
     pub(crate) text: Vec<Bytes>,
 }
 

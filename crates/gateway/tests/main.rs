@@ -7,6 +7,7 @@
 
 mod support;
 
+mod audio;
 mod dialects;
 mod embedded;
 mod endpoints;

@@ -63,6 +63,12 @@ fn fields_and_the_length_of_files_are_read() {
     assert_eq!(facts.response_format.as_deref(), Some("srt"));
     // The last line end belongs to the boundary.
     assert_eq!(facts.file_bytes, "0123456789\r\n--X\r\n".len() as u64);
+    let at = facts.file_at.unwrap();
+    let (from, to) = (
+        usize::try_from(at.start).unwrap(),
+        usize::try_from(at.end).unwrap(),
+    );
+    assert_eq!(body[from..to], *b"0123456789\r\n--X\r\n");
     assert!(facts.refers_outside);
     assert_eq!(facts.body_bytes, body.len() as u64);
 }
@@ -146,6 +152,9 @@ proptest! {
         .concat();
         let (facts, _) = scan(Api::Transcriptions, body.chunks(size)).unwrap();
         prop_assert_eq!(facts.file_bytes, content.len() as u64);
+        let at = facts.file_at.unwrap();
+        let (from, to) = (usize::try_from(at.start).unwrap(), usize::try_from(at.end).unwrap());
+        prop_assert_eq!(&body[from..to], &content[..]);
     }
 
     /// Bytes from the network never panic, and are judged the same however they are cut.

@@ -1,5 +1,7 @@
 //! What a request body says about itself.
 
+use std::ops::Range;
+
 use crate::StreamOptionsAt;
 
 /// The facts admission needs, from a body that was valid and unambiguous.
@@ -43,6 +45,8 @@ pub struct RequestFacts {
     pub characters: u64,
     /// Bytes of the files that a form carries.
     pub file_bytes: u64,
+    /// Where in the body the content of the first file of a form stands.
+    pub file_at: Option<Range<u64>>,
     /// `models`, `route` or `preset` (OpenRouter) let the upstream choose another model than `model`.
     pub may_reroute: bool,
     /// `background`; absent and null are false.

@@ -46,6 +46,8 @@ pub(super) struct FormScanner {
     /// Offset in the body of what comes after `held`.
     offset: u64,
     part: Part,
+    /// Offset in the body of the part's content.
+    content_at: u64,
     parts: u32,
     facts: RequestFacts,
     closed_at: Option<u64>,
@@ -64,6 +66,7 @@ impl FormScanner {
             held: Vec::new(),
             offset: 0,
             part: Part::new(api),
+            content_at: 0,
             parts: 0,
             facts: RequestFacts::default(),
             closed_at: None,
@@ -155,6 +158,10 @@ impl FormScanner {
             .begin(head)
             .map_err(|(kind, param)| BodyError::new(kind, param, self.offset))?;
         self.state = State::Content;
+        self.content_at = self
+            .begins(rest)
+            .saturating_add(end as u64)
+            .saturating_add(4);
         // The line end in front of a delimiter may be the one that ends the headers.
         Ok(end.saturating_add(2))
     }
@@ -163,6 +170,10 @@ impl FormScanner {
     fn content(&mut self, rest: &[u8]) -> Result<usize, BodyError> {
         if let Some(end) = memmem::find(rest, &self.delimiter) {
             self.show(rest.get(..end).unwrap_or_default())?;
+            let ends = self.begins(rest).saturating_add(end as u64);
+            if self.part.is_file() && self.facts.file_at.is_none() {
+                self.facts.file_at = Some(self.content_at..ends.max(self.content_at));
+            }
             self.part
                 .end(&mut self.facts)
                 .map_err(|(kind, param)| BodyError::new(kind, param, self.offset))?;
@@ -172,6 +183,11 @@ impl FormScanner {
         let safe = rest.len().saturating_sub(self.delimiter.len());
         self.show(rest.get(..safe).unwrap_or_default())?;
         Ok(safe)
+    }
+
+    /// Offset in the body of what is left to read.
+    fn begins(&self, rest: &[u8]) -> u64 {
+        self.offset.saturating_sub(rest.len() as u64)
     }
 
     fn show(&mut self, content: &[u8]) -> Result<(), BodyError> {

@@ -100,6 +100,10 @@ impl Part {
         Ok(())
     }
 
+    pub(super) fn is_file(&self) -> bool {
+        self.is_file
+    }
+
     /// The next bytes of its content, with the line end of the headers before the first.
     pub(super) fn content(&mut self, content: &[u8]) -> Result<(), Fault> {
         let skipped = self.skip.min(content.len());
