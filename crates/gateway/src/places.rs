@@ -93,24 +93,28 @@ impl Places {
         }
     }
 
-    /// Where a request goes that names no model: the first upstream by priority.
+    /// The first upstream by priority.
     ///
     /// # Errors
-    /// 503 when that upstream's row cannot be used.
-    pub(crate) fn first(&self, catalog: &Catalog) -> Result<Arc<Place>, Refusal> {
+    /// 503 when its row cannot be used.
+    fn first(&self, catalog: &Catalog) -> Result<Arc<Place>, Refusal> {
         match catalog.upstreams().first() {
             Some(upstream) => self.place(catalog, upstream.id),
             None => Ok(Arc::clone(&self.fallback)),
         }
     }
 
-    /// Where a request of Anthropic's own goes that names no model: the first upstream of that dialect, else the first.
+    /// Where a request goes that names no model, at an endpoint of this dialect: the first upstream that speaks it, else the first.
     ///
     /// # Errors
     /// 503 when that upstream's row cannot be used.
-    pub(crate) fn anthropic(&self, catalog: &Catalog) -> Result<Arc<Place>, Refusal> {
+    pub(crate) fn first_of(
+        &self,
+        catalog: &Catalog,
+        dialect: Dialect,
+    ) -> Result<Arc<Place>, Refusal> {
         let mut upstreams = catalog.upstreams().iter();
-        match upstreams.find(|upstream| upstream.dialect == Dialect::Anthropic) {
+        match upstreams.find(|upstream| upstream.dialect == dialect) {
             Some(upstream) => self.place(catalog, upstream.id),
             None => self.first(catalog),
         }

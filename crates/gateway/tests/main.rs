@@ -16,6 +16,7 @@ mod operators;
 mod overspend;
 mod refusals;
 mod sdk;
+mod sdk_media;
 mod shutdown;
 mod transparency;
 mod transport;

@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use ledger::AccessToken;
+use ledger::{AccessToken, Dialect};
 use meter::{AnswerMeter, UsageFrameFilter};
 use proxy::{Answer, BoxError, Observed, headers};
 use tracing::error;
@@ -100,9 +100,11 @@ impl Exchange {
         let is_only = only.is_some();
         let place = match only {
             Some(place) => place,
-            None if endpoint.is_anthropic() => gateway.places.anthropic(&catalog)?,
-            // Several upstreams, and no model that would choose: the first by priority.
-            None => gateway.places.first(&catalog)?,
+            // Several upstreams, and no model that would choose.
+            None if endpoint.is_anthropic() => {
+                gateway.places.first_of(&catalog, Dialect::Anthropic)?
+            }
+            None => gateway.places.first_of(&catalog, Dialect::OpenAi)?,
         };
         let route = Route::new(place, is_only, &token, endpoint)?;
         self.record().upstream = Some(route.place.name.clone());
