@@ -3,6 +3,7 @@
 
 mod dialects;
 mod encode;
+mod estimates;
 mod recorded;
 mod streams;
 mod usage;

@@ -140,6 +140,48 @@ fn recorded() -> Vec<Recorded> {
     all
 }
 
+/// A recorded stream of text that reports its usage.
+pub(super) struct Stream {
+    pub(super) file: String,
+    pub(super) api: Api,
+    pub(super) body: Vec<u8>,
+    /// Output tokens that were certainly shown, and all of them: some providers show the reasoning too.
+    pub(super) shown: u64,
+    pub(super) all: u64,
+}
+
+/// All of them, but for those in which several models wrote or tools were called.
+pub(super) fn streams_with_usage() -> Vec<Stream> {
+    let is_text = |it: &Recorded| {
+        let streams = [Api::ChatCompletions, Api::Messages];
+        let is_stream = it.meta.file.ends_with(".sse") || it.meta.file.ends_with(".jsonl");
+        let is_one = it.meta.expected.lines.is_empty() && it.meta.expected.tool_calls.is_empty();
+        is_stream && is_one && streams.contains(&it.api)
+    };
+    recorded()
+        .into_iter()
+        .filter(|it| it.meta.expected.billable == Some(true) && is_text(it))
+        .map(|it| {
+            let count = |bucket| {
+                it.meta
+                    .expected
+                    .normalised
+                    .get(bucket)
+                    .copied()
+                    .unwrap_or(0)
+            };
+            let shown = count("out_text");
+            Stream {
+                shown,
+                all: shown + count("out_reasoning"),
+                file: it.meta.file,
+                api: it.api,
+                body: it.body,
+            }
+        })
+        .collect()
+}
+
 impl Recorded {
     fn meter(&self, coding: Option<&str>) -> AnswerMeter {
         let content_type = self.meta.response_headers.get("content-type");
