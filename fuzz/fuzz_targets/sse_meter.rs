@@ -7,7 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use meter::{AnswerMeter, Api, Reading, UsageFrameFilter};
 
 fn read<'a>(api: Api, coding: Option<&str>, pieces: impl IntoIterator<Item = &'a [u8]>) -> Reading {
-    let mut meter = AnswerMeter::new(api, 200, None, coding);
+    // Only speech looks at it.
+    let mut meter = AnswerMeter::new(api, 200, Some("audio/mpeg"), coding);
     for piece in pieces {
         meter.push(piece);
     }
@@ -24,11 +25,11 @@ fn filter<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     out
 }
 
-fuzz_target!(|input: (u8, u8, &[u8])| {
-    let (how, size, body) = input;
+fuzz_target!(|input: (u8, u8, u8, &[u8])| {
+    let (family, how, size, body) = input;
     let size = usize::from(size).max(1);
-    let api = [Api::ChatCompletions, Api::Completions, Api::Embeddings, Api::Responses][usize::from(how % 4)];
-    let coding = [None, None, None, Some("gzip"), Some("deflate"), Some("br"), Some("zstd")][usize::from(how / 4 % 7)];
+    let api = Api::ALL[usize::from(family) % Api::ALL.len()];
+    let coding = [None, None, None, Some("gzip"), Some("deflate"), Some("br"), Some("zstd")][usize::from(how % 7)];
     let whole = read(api, coding, [body]);
     // A corrupt coding may be noticed sooner or later.
     if coding.is_none() {

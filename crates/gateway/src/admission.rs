@@ -5,12 +5,17 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use ledger::{AccessToken, Catalog, Evidence, Hold, HoldRequest, Limit, Means, Period, TakeError};
-use meter::{Api, RequestFacts};
+use meter::{Api, BodyScanner, RequestFacts};
 use sha2::{Digest as _, Sha256};
-use tariff::{Ask, BoundError, OutputLimit, Quote};
+use tariff::{Ask, BoundError, Quote};
 use uuid::Uuid;
 
-use crate::{gateway::Gateway, refusal::Refusal};
+use crate::{
+    endpoint::{BodyKind, Metered},
+    gateway::Gateway,
+    refusal::Refusal,
+    units, upload,
+};
 
 /// The longest credential that is looked at.
 pub(crate) const CREDENTIAL_BYTES_MAX: usize = 512;
@@ -76,11 +81,12 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     }
 }
 
-/// Refuses a body that could be read otherwise than as plain JSON, before any of it is read.
+/// Who reads a body of this content type at this endpoint. Refuses one that could be read otherwise than as plain JSON, or as a
+/// plain form where the endpoint takes one, before any of it is read.
 ///
 /// # Errors
-/// 400 for a content type that is not JSON, or any content coding.
-pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Refusal> {
+/// 400 for any other content type, and for any content coding.
+pub(crate) fn scanner(headers: &HeaderMap, metered: &Metered) -> Result<BodyScanner, Refusal> {
     let invalid = |message: &str, code| {
         Err(Refusal::InvalidBody {
             message: message.into(),
@@ -89,23 +95,33 @@ pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Refusal> {
         })
     };
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let is_json = match (types.next().map(|value| value.as_bytes()), types.next()) {
-        (None, _) => true,
-        (Some(value), None) => {
-            let essence = value
-                .split(|byte| *byte == b';')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii();
-            essence.eq_ignore_ascii_case(b"application/json") && !contains_other_charset(value)
-        }
-        (Some(_), Some(_)) => false,
+    let only = match (types.next().map(|value| value.as_bytes()), types.next()) {
+        (None, _) => Some(&b"application/json"[..]),
+        (Some(value), None) => Some(value),
+        (Some(_), Some(_)) => None,
     };
-    if !is_json {
-        return invalid(
-            "This endpoint takes a JSON body: send it with Content-Type: application/json, in UTF-8.",
-            "unsupported_content_type",
-        );
+    let is =
+        |essence: &[u8]| only.is_some_and(|value| essence_of(value).eq_ignore_ascii_case(essence));
+    let takes_json = metered.body != BodyKind::Form;
+    let takes_form = metered.body != BodyKind::Json;
+    let form = only
+        .filter(|_| takes_form && is(b"multipart/form-data"))
+        .and_then(|value| std::str::from_utf8(value).ok());
+    let is_json =
+        takes_json && is(b"application/json") && !only.is_some_and(contains_other_charset);
+    if !is_json && form.is_none() {
+        let message = match metered.body {
+            BodyKind::Json => {
+                "This endpoint takes a JSON body: send it with Content-Type: application/json, in UTF-8."
+            }
+            BodyKind::Form => {
+                "This endpoint takes a form: send it with Content-Type: multipart/form-data."
+            }
+            BodyKind::Either => {
+                "This endpoint takes a JSON body or a form: send it with Content-Type: application/json, in UTF-8, or multipart/form-data."
+            }
+        };
+        return invalid(message, "unsupported_content_type");
     }
     let is_plain = headers
         .get_all(header::CONTENT_ENCODING)
@@ -117,7 +133,18 @@ pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Refusal> {
             "unsupported_content_encoding",
         );
     }
-    Ok(())
+    match form {
+        Some(form) => {
+            BodyScanner::multipart(metered.api, form).map_err(|error| upload::refuse(&error))
+        }
+        None => Ok(BodyScanner::json(metered.api)),
+    }
+}
+
+/// A content type less its parameters.
+fn essence_of(content_type: &[u8]) -> &[u8] {
+    let essence = content_type.split(|byte| *byte == b';').next();
+    essence.unwrap_or_default().trim_ascii()
 }
 
 /// Whether a content type names a charset that is not UTF-8.
@@ -138,7 +165,11 @@ fn contains_other_charset(content_type: &[u8]) -> bool {
 ///
 /// # Errors
 /// 400 when it names none, or leaves the choice to the upstream; 404 when the token may not use it.
-pub(crate) fn model(token: &AccessToken, facts: &RequestFacts) -> Result<String, Refusal> {
+pub(crate) fn model(
+    token: &AccessToken,
+    api: Api,
+    facts: &RequestFacts,
+) -> Result<String, Refusal> {
     let invalid = |message: &str, param: &str, code| Refusal::InvalidBody {
         message: message.into(),
         param: Some(param.into()),
@@ -158,6 +189,13 @@ pub(crate) fn model(token: &AccessToken, facts: &RequestFacts) -> Result<String,
         return Err(invalid(
             "Background responses are not offered by this gateway: their usage comes later, where nobody would charge it. Send background: false.",
             "background",
+            "unsupported_parameter",
+        ));
+    }
+    if api == Api::Images && facts.stream && facts.choices > 1 {
+        return Err(invalid(
+            "A stream of several images reports the usage of each, and which of them is the last is not known: ask for one image, or without stream.",
+            "n",
             "unsupported_parameter",
         ));
     }
@@ -216,19 +254,26 @@ pub(crate) async fn hold(
     gateway: &Gateway,
     token: &AccessToken,
     exchange: Uuid,
-    api: Api,
+    metered: &Metered,
     facts: &RequestFacts,
     quote: &Quote,
     evidence: Evidence,
 ) -> Result<Hold, Refusal> {
+    let most = units::most(metered.bound, facts);
+    let tools = facts.hosted_tools || searches_by_itself(&evidence.model);
+    let calls_assumed = u64::from(gateway.settings.tool_calls_assumed.get());
     let ask = Ask {
         body_bytes: facts.body_bytes,
-        refers_outside: facts.refers_outside,
-        output: match (api, facts.output_limit) {
-            (Api::Embeddings, _) => OutputLimit::NoOutput,
-            (_, Some(limit)) => OutputLimit::Tokens(limit),
-            (_, None) => OutputLimit::Model,
+        refers_outside: facts.refers_outside && !most.is_length_enough,
+        output: most.output,
+        units: most.units,
+        image: most.image,
+        tool_calls: if tools {
+            facts.tool_calls_max.unwrap_or(calls_assumed)
+        } else {
+            0
         },
+        speed: facts.speed.as_deref(),
         choices: facts.choices,
         inputs: facts.inputs,
         service_tier: facts.service_tier.as_deref(),
@@ -238,7 +283,7 @@ pub(crate) async fn hold(
         output_max_assumed: (!token.capped)
             .then(|| gateway.settings.output_max_assumed.get().into()),
     };
-    let param = limiting_param(api);
+    let param = limiting_param(metered.api);
     let bound = quote.bound(&ask).map_err(|error| Refusal::Unbounded {
         param,
         message: unbounded(error, param),
@@ -324,10 +369,16 @@ const fn lasting(period: Period) -> &'static str {
 const fn limiting_param(api: Api) -> Option<&'static str> {
     match api {
         Api::ChatCompletions => Some("max_completion_tokens"),
-        Api::Completions => Some("max_tokens"),
+        Api::Completions | Api::Messages => Some("max_tokens"),
         Api::Responses => Some("max_output_tokens"),
-        Api::Embeddings => None,
+        _ => None,
     }
+}
+
+/// Models that search without being offered a tool for it: OpenAI's, Perplexity's, Groq's.
+fn searches_by_itself(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    name.contains("-search-") || name.starts_with("sonar") || name.starts_with("compound")
 }
 
 fn unbounded(error: BoundError, param: Option<&str>) -> String {
@@ -386,31 +437,55 @@ mod tests {
         assert_eq!(credential(&two), Err(Refusal::BadToken));
     }
 
+    fn takes(body: BodyKind, pairs: &[(&'static str, &'static str)]) -> bool {
+        let metered = Metered {
+            api: Api::Images,
+            body,
+            usage_on_request: false,
+            bound: crate::endpoint::BoundBy::Images,
+        };
+        scanner(&headers(pairs), &metered).is_ok()
+    }
+
     #[test]
-    fn only_plain_json_bodies_are_read() {
+    fn only_plain_json_and_plain_forms_are_read() {
         for content_type in [
             "application/json",
             "Application/JSON; charset=utf-8",
             "application/json;charset=\"UTF-8\"",
         ] {
-            assert_eq!(
-                check_content(&headers(&[("content-type", content_type)])),
-                Ok(()),
-                "{content_type}"
-            );
+            let pairs = [("content-type", content_type)];
+            assert!(takes(BodyKind::Json, &pairs), "{content_type}");
+            assert!(takes(BodyKind::Either, &pairs), "{content_type}");
+            assert!(!takes(BodyKind::Form, &pairs), "{content_type}");
         }
-        assert_eq!(check_content(&headers(&[])), Ok(()));
+        assert!(takes(BodyKind::Json, &[]));
+        let form = [("content-type", "multipart/form-data; boundary=x")];
+        assert!(takes(BodyKind::Form, &form) && takes(BodyKind::Either, &form));
+        assert!(!takes(BodyKind::Json, &form));
         for content_type in [
             "text/plain",
-            "multipart/form-data; boundary=x",
+            "multipart/form-data",
+            "multipart/mixed; boundary=x",
             "application/json; charset=utf-16",
             "application/jsonp",
         ] {
-            assert!(
-                check_content(&headers(&[("content-type", content_type)])).is_err(),
-                "{content_type}"
-            );
+            let pairs = [("content-type", content_type)];
+            assert!(!takes(BodyKind::Either, &pairs), "{content_type}");
         }
-        assert!(check_content(&headers(&[("content-encoding", "gzip")])).is_err());
+        let coded = [("content-encoding", "gzip")];
+        assert!(!takes(BodyKind::Json, &coded));
+    }
+
+    #[test]
+    fn some_models_search_by_themselves() {
+        for model in [
+            "gpt-4o-search-preview",
+            "perplexity/sonar-pro",
+            "compound-beta",
+        ] {
+            assert!(searches_by_itself(model), "{model}");
+        }
+        assert!(!searches_by_itself("gpt-4o"));
     }
 }

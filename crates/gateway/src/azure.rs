@@ -1,6 +1,7 @@
 //! Azure as resale-chatgpt-azure was set up for it: deployments named by variables.
 
 use http::HeaderName;
+use ledger::Dialect;
 use proxy::{Egress, Target, headers::Credential};
 
 use crate::{
@@ -71,6 +72,8 @@ fn place(
         target: Target::parse(&url).map_err(|error| unusable("AZURE_OPENAI_ENDPOINT", &error))?,
         egress: Egress::Direct,
         credential,
+        // The deployment and the version stand in the URL already, and the key's header in the credential.
+        dialect: Dialect::OpenAi,
         query: Some(format!("api-version={version}")),
     })
 }

@@ -1,89 +1,98 @@
 //! Which endpoint a request is for, and what it means for metering.
 
 use http::Method;
-use meter::Api;
 use percent_encoding::percent_decode_str;
 
+mod table;
+
+pub(crate) use self::table::{BodyKind, BoundBy, Does, Metered};
+use self::table::{Row, TABLE};
+
 /// What a method and path ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    /// Costs money; metered by this reader.
-    Metered(Api),
-    /// Costs nothing at the provider; relayed as it is.
-    Free,
-    /// The models this access token may use: answered by ourselves.
-    Models,
-    /// One of them.
-    Model,
-    /// Anything else: what it costs is not known.
-    Unknown,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endpoint<'a> {
+    /// `None`: what it costs is not known.
+    row: Option<&'static Row>,
+    /// What is appended to an upstream's base.
+    pub(crate) below: &'a str,
+    /// The deployment that the path names in place of a model (Azure), as it stands there.
+    pub(crate) deployment: Option<&'a str>,
+    /// The model whose description is asked for.
+    pub(crate) described: Option<&'a str>,
 }
 
 /// The base path under which clients call us; a path without it works as well.
 const BASE: &str = "/v1";
+/// Where a deployment's name stands in a path.
+const DEPLOYMENTS: &str = "/deployments/";
 
-/// One row: method, path below the base, what it is.
-const TABLE: &[(Method, &str, Endpoint)] = &[
-    (
-        Method::POST,
-        "/chat/completions",
-        Endpoint::Metered(Api::ChatCompletions),
-    ),
-    (
-        Method::POST,
-        "/completions",
-        Endpoint::Metered(Api::Completions),
-    ),
-    (
-        Method::POST,
-        "/embeddings",
-        Endpoint::Metered(Api::Embeddings),
-    ),
-    (
-        Method::POST,
-        "/responses",
-        Endpoint::Metered(Api::Responses),
-    ),
-    (Method::POST, "/responses/input_tokens", Endpoint::Free),
-    (Method::POST, "/moderations", Endpoint::Free),
-    (Method::GET, "/models", Endpoint::Models),
-];
-
-impl Endpoint {
+impl<'a> Endpoint<'a> {
     /// Looks up a method and a path (without query).
-    pub(crate) fn find(method: &Method, path: &str) -> Self {
-        let below = below_base(path);
-        if let Some((_, _, endpoint)) = TABLE.iter().find(|(m, p, _)| m == method && *p == below) {
-            return *endpoint;
+    pub(crate) fn find(method: &Method, path: &'a str) -> Self {
+        let found = TABLE
+            .iter()
+            .filter(|row| row.method == *method)
+            .filter_map(|row| Some((row, path.strip_suffix(row.path)?)))
+            .filter(|(_, base)| is_base(base))
+            .max_by_key(|(row, _)| row.path.len());
+        let unknown = Self {
+            row: None,
+            below: below_base(path),
+            deployment: None,
+            described: None,
+        };
+        if let Some((row, base)) = found {
+            let deployment = base.rsplit_once(DEPLOYMENTS).map(|(_, name)| name);
+            return Self {
+                row: Some(row),
+                below: path.get(base.len()..).unwrap_or(path),
+                deployment: deployment.filter(|name| !name.is_empty() && !name.contains('/')),
+                described: None,
+            };
         }
-        match below.strip_prefix("/models/") {
-            Some(model) if method == Method::GET && !model.is_empty() => Self::Model,
-            _ => Self::Unknown,
+        let models = TABLE.iter().find(|row| row.does == Does::Models);
+        match unknown.below.strip_prefix("/models/") {
+            Some(model) if *method == Method::GET && !model.is_empty() => Self {
+                row: models,
+                described: Some(model),
+                ..unknown
+            },
+            _ => unknown,
         }
+    }
+
+    /// What it means for metering; `None` if nobody knows.
+    pub(crate) fn does(&self) -> Option<Does> {
+        self.row.map(|row| row.does)
     }
 
     /// The name in charges, logs and metrics.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Metered(Api::ChatCompletions) => "chat/completions",
-            Self::Metered(Api::Completions) => "completions",
-            Self::Metered(Api::Embeddings) => "embeddings",
-            Self::Metered(Api::Responses) => "responses",
-            Self::Free => "free",
-            Self::Models | Self::Model => "models",
-            Self::Unknown => "unknown",
-        }
+    pub(crate) fn name(&self) -> &'static str {
+        self.row.map_or("unknown", |row| row.name)
+    }
+
+    /// Whether its clients parse Anthropic's errors and not OpenAI's.
+    pub(crate) fn is_anthropic(&self) -> bool {
+        self.row
+            .is_some_and(|row| row.path.starts_with("/messages"))
     }
 }
 
-/// Whether some server could take the path for a metered one that it is not to us: in another case, escaped, with
-/// slashes behind it, or under another base. Such a request would be answered and not charged.
+/// Whether a path in front of an endpoint's own is a base path: plain segments, which no server reads otherwise.
+fn is_base(base: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    base.is_empty() || (base.starts_with('/') && base.bytes().all(is_plain))
+}
+
+/// Whether some server could take the path for a metered one that it is not to us: in another case, escaped, or with
+/// slashes behind it. Such a request would be answered and not charged.
 pub(crate) fn resembles_metered(method: &Method, path: &str) -> bool {
     let plain = percent_decode_str(path).decode_utf8_lossy().to_lowercase();
     let plain = plain.trim_end_matches(['/', ' ', ';', '.']);
-    TABLE.iter().any(|(metered, suffix, endpoint)| {
-        metered == method && matches!(endpoint, Endpoint::Metered(_)) && plain.ends_with(suffix)
-    })
+    let costs = |row: &Row| matches!(row.does, Does::Metered(_) | Does::Refused);
+    TABLE
+        .iter()
+        .any(|row| row.method == *method && costs(row) && plain.ends_with(row.path))
 }
 
 /// The part of a path that is appended to an upstream's base: `/v1/chat/completions` → `/chat/completions`.
@@ -112,14 +121,37 @@ pub(crate) fn is_ambiguous(path: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn found(method: Method, path: &str) -> (&'static str, &str, Option<&str>) {
+        let endpoint = Endpoint::find(&method, path);
+        (endpoint.name(), endpoint.below, endpoint.deployment)
+    }
+
     #[test]
-    fn metered_endpoints_are_found_with_and_without_the_base() {
-        let chat = Endpoint::Metered(Api::ChatCompletions);
-        assert_eq!(Endpoint::find(&Method::POST, "/v1/chat/completions"), chat);
-        assert_eq!(Endpoint::find(&Method::POST, "/chat/completions"), chat);
+    fn endpoints_are_found_under_any_base() {
+        for base in ["", "/v1", "/openai/v1", "/api/v1", "/v1beta/openai"] {
+            let path = format!("{base}/chat/completions");
+            let chat = ("chat/completions", "/chat/completions", None);
+            assert_eq!(found(Method::POST, &path), chat);
+        }
         assert_eq!(
-            Endpoint::find(&Method::POST, "/v1/responses"),
-            Endpoint::Metered(Api::Responses)
+            found(Method::POST, "/v1/responses/compact"),
+            ("responses/compact", "/responses/compact", None)
+        );
+        assert_eq!(
+            found(Method::POST, "/v1/completions"),
+            ("completions", "/completions", None)
+        );
+    }
+
+    #[test]
+    fn a_deployment_in_the_path_is_told() {
+        assert_eq!(
+            found(Method::POST, "/openai/deployments/my-gpt/chat/completions"),
+            ("chat/completions", "/chat/completions", Some("my-gpt"))
+        );
+        assert_eq!(
+            found(Method::POST, "/openai/deployments/chat/completions").2,
+            None
         );
     }
 
@@ -128,18 +160,25 @@ mod tests {
         for (method, path) in [
             (Method::GET, "/v1/chat/completions"),
             (Method::POST, "/v1/chat/completions/"),
-            (Method::POST, "/v1x/chat/completions"),
             (Method::POST, "/v1/Chat/Completions"),
-            (Method::POST, "/v1/v1/chat/completions"),
+            (Method::POST, "/v1%20/chat/completions"),
+            (Method::POST, "v1/chat/completions"),
+            (Method::POST, "/v1/xchat/completion"),
             (Method::GET, "/v1/models/"),
-            (Method::POST, "/v1/audio/speech"),
+            (Method::POST, "/v1/videos"),
         ] {
             assert_eq!(
-                Endpoint::find(&method, path),
-                Endpoint::Unknown,
+                Endpoint::find(&method, path).does(),
+                None,
                 "{method} {path}"
             );
         }
+    }
+
+    #[test]
+    fn names_that_hand_out_keys_are_refused() {
+        let secrets = Endpoint::find(&Method::POST, "/v1/realtime/client_secrets");
+        assert_eq!(secrets.does(), Some(Does::Refused));
     }
 
     #[test]
@@ -148,7 +187,7 @@ mod tests {
             "/v1/%63hat/completions",
             "/v1/chat/completions/",
             "/v1/Chat/Completions",
-            "/openai/v1/responses",
+            "/v1/realtime/Sessions",
             "/v1/embeddings%20",
         ] {
             assert!(resembles_metered(&Method::POST, path), "{path}");
@@ -159,10 +198,12 @@ mod tests {
 
     #[test]
     fn models_are_answered_by_ourselves() {
-        assert_eq!(Endpoint::find(&Method::GET, "/v1/models"), Endpoint::Models);
+        let list = Endpoint::find(&Method::GET, "/v1/models");
+        assert_eq!((list.does(), list.described), (Some(Does::Models), None));
+        let one = Endpoint::find(&Method::GET, "/v1/models/openai/gpt-4o");
         assert_eq!(
-            Endpoint::find(&Method::GET, "/v1/models/gpt-4o"),
-            Endpoint::Model
+            (one.does(), one.described),
+            (Some(Does::Models), Some("openai/gpt-4o"))
         );
     }
 

@@ -10,9 +10,10 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, reque
 use http_body_util::combinators::UnsyncBoxBody;
 use ledger::{AccessToken, Catalog, Evidence, Hold, Standing};
 use meter::{Api, RequestFacts, Splice};
+use percent_encoding::percent_decode_str;
 use proxy::{Answer, BoxError, Gate, SendError};
 use tokio::{
-    task::JoinHandle,
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep_until, timeout_at},
 };
 use tracing::error;
@@ -20,13 +21,15 @@ use tracing::error;
 use crate::{
     admission,
     body::RequestBody,
-    endpoint::{Endpoint, below_base, is_ambiguous, resembles_metered},
+    counting::{Counted, Counting},
+    endpoint::{BoundBy, Does, Endpoint, Metered, is_ambiguous, resembles_metered},
     gateway::Entry,
     limits, models,
     reckon::Admitted,
     record::Record,
-    refusal::Refusal,
+    refusal::{Refusal, Shape},
     settings::{StreamUsage, UnknownPaths},
+    sound::SOUND_BYTES_MAX,
     through::Through,
     upload::{self, Bounds, Flowing, Need, Replay, Said, Upload, Whole},
     worker::Worker,
@@ -53,12 +56,13 @@ pub(crate) async fn exchange(
     request: Request<RequestBody>,
     through: Option<Through>,
 ) -> Reply {
-    let endpoint = Endpoint::find(request.method(), request.uri().path());
+    let path = request.uri().path().to_owned();
+    let endpoint = Endpoint::find(request.method(), &path);
     let mut record = Record::start(
         Arc::clone(&worker.gateway.metrics),
         peer.ip(),
         request.method().clone(),
-        endpoint,
+        endpoint.name(),
     );
     record.door = through.as_ref().map(|through| through.door);
     let id = record.id;
@@ -69,11 +73,16 @@ pub(crate) async fn exchange(
         record: Some(record),
         standing: Standing::default(),
     };
-    let mut reply = match exchange.serve(request).await {
+    let mut reply = match exchange.serve(&endpoint, request).await {
         Ok(reply) => reply,
         Err(refusal) => {
             exchange.refused(&refusal);
-            refusal.response().map(relay::own)
+            let shape = if endpoint.is_anthropic() {
+                Shape::Anthropic
+            } else {
+                Shape::OpenAi
+            };
+            refusal.response(shape).map(relay::own)
         }
     };
     let id = HeaderValue::from_str(&id.to_string()).expect("a UUID is ASCII");
@@ -95,13 +104,17 @@ struct Exchange {
 
 /// What a metered request asks for, and where it goes.
 struct Asked {
-    api: Api,
+    metered: Metered,
+    /// The deployment that its path names.
+    deployment: Option<String>,
     token: Arc<AccessToken>,
     catalog: Arc<Catalog>,
     route: Route,
     head: request::Parts,
     /// By when its last byte must have come.
     deadline: Instant,
+    /// Allows keeping its recording until its length is read.
+    sound: Option<OwnedSemaphorePermit>,
 }
 
 /// A request that went up, its last byte after its hold, and the head of its answer.
@@ -122,7 +135,7 @@ impl WentUp {
         sent: Result<Response<Answer>, Refusal>,
         hold: Hold,
         mut admitted: Admitted,
-        counting: Option<JoinHandle<u64>>,
+        counting: Option<Counting>,
         injected: bool,
     ) -> Result<Self, Refusal> {
         let response = match sent {
@@ -133,10 +146,11 @@ impl WentUp {
             }
         };
         if let Some(counting) = counting {
-            match counting.await {
-                Ok(tokens) => admitted.input_tokens_estimate = tokens,
+            match counting.finish().await {
+                Ok(Counted::Tokens(tokens)) => admitted.input_tokens_estimate = tokens,
+                Ok(Counted::Millis(ms)) => admitted.file_ms = ms,
                 Err(error) => {
-                    error!(%error, "estimate.failed: the request's text is counted by bytes");
+                    error!(%error, "estimate.failed: the request is counted by bytes");
                 }
             }
         }
@@ -154,7 +168,11 @@ impl WentUp {
 type Early = Result<Response<Answer>, SendError>;
 
 impl Exchange {
-    async fn serve(&mut self, request: Request<RequestBody>) -> Result<Reply, Refusal> {
+    async fn serve(
+        &mut self,
+        endpoint: &Endpoint<'_>,
+        request: Request<RequestBody>,
+    ) -> Result<Reply, Refusal> {
         let gateway = Arc::clone(&self.worker.gateway);
         let permit = gateway.enter()?;
         if *request.method() == Method::CONNECT || is_ambiguous(request.uri().path()) {
@@ -171,44 +189,45 @@ impl Exchange {
         };
         let token = admission::authenticate(&gateway, digest, self.peer.ip(), now_ms).await?;
         self.record().token = Some(token.prefix.clone());
-        let endpoint = self.record().endpoint;
         if !token.allows_endpoint(endpoint.name()) {
             return Err(Refusal::EndpointNotAllowed);
         }
         let admitted;
         (admitted, self.standing) = limits::admit_token(&gateway.ledger, &token).await;
         let entry = Entry::new(permit, peer, admitted?);
-        match endpoint {
-            Endpoint::Metered(api) => self.metered(api, token, entry, request).await,
-            Endpoint::Models => {
-                Ok(self.answer_own(&models::list(&gateway.ledger.catalog(), &token, now_ms)))
+        let may_forward = gateway.settings.unknown_paths == UnknownPaths::Forward
+            && !resembles_metered(request.method(), request.uri().path());
+        match endpoint.does() {
+            Some(Does::Metered(metered)) => {
+                self.metered(endpoint, metered, token, entry, request).await
             }
-            Endpoint::Model => {
-                let path = below_base(request.uri().path());
-                let name = path.strip_prefix("/models/").unwrap_or(path);
-                let model = models::one(&gateway.ledger.catalog(), &token, name, now_ms)?;
-                Ok(self.answer_own(&model))
+            Some(Does::Free) => self.unmetered(endpoint, token, entry, request).await,
+            Some(Does::Models) => {
+                let catalog = gateway.ledger.catalog();
+                let answer = match endpoint.described {
+                    Some(name) => models::one(&catalog, &token, name, now_ms)?,
+                    None => models::list(&catalog, &token, now_ms),
+                };
+                Ok(self.answer_own(&answer))
             }
-            Endpoint::Free => self.unmetered(token, entry, request).await,
-            Endpoint::Unknown
-                if gateway.settings.unknown_paths == UnknownPaths::Forward
-                    && !resembles_metered(request.method(), request.uri().path()) =>
-            {
-                self.unmetered(token, entry, request).await
-            }
-            Endpoint::Unknown => Err(self.unknown_path(&request)),
+            Some(Does::Refused) => Err(Refusal::NotOffered {
+                target: target(&request),
+            }),
+            None if may_forward => self.unmetered(endpoint, token, entry, request).await,
+            None => Err(self.unknown_path(&request)),
         }
     }
 
     /// An exchange that costs money. Nothing is spent before the hold, nothing is finished before the charge.
     async fn metered(
         &mut self,
-        api: Api,
+        endpoint: &Endpoint<'_>,
+        metered: Metered,
         token: Arc<AccessToken>,
         entry: Entry,
         request: Request<RequestBody>,
     ) -> Result<Reply, Refusal> {
-        admission::check_content(request.headers())?;
+        let scanner = admission::scanner(request.headers(), &metered)?;
         let gateway = Arc::clone(&self.worker.gateway);
         let catalog = gateway.ledger.catalog();
         let (head, body) = request.into_parts();
@@ -216,36 +235,46 @@ impl Exchange {
         // Read the request as it passes.
         let only = gateway.places.only(&catalog)?;
         let inject =
-            gateway.settings.stream_usage == StreamUsage::Inject && reports_usage_on_request(api);
-        let need = match &only {
+            gateway.settings.stream_usage == StreamUsage::Inject && metered.usage_on_request;
+        let deployment = endpoint.deployment.map(decoded);
+        let need = match (&only, &deployment) {
             _ if inject => Need::Everything,
-            Some(_) => Need::Nothing,
-            None => Need::Model,
+            (Some(_), _) | (None, Some(_)) => Need::Nothing,
+            (None, None) => Need::Model,
         };
         let patience = Duration::from_secs(gateway.settings.upload_seconds.get());
         let deadline = Instant::now() + patience;
-        let upload = upload::read(body, api, need, Bounds::of(&gateway.settings));
+        let mut bounds = Bounds::of(&gateway.settings);
+        let sound = (metered.bound == BoundBy::Time)
+            .then(|| Arc::clone(&gateway.sounds).try_acquire_owned().ok())
+            .flatten();
+        if sound.is_some() {
+            bounds.kept_bytes_max = SOUND_BYTES_MAX;
+        }
+        let upload = upload::read(body, scanner, need, bounds);
         let upload = timeout_at(deadline, upload)
             .await
             .unwrap_or(Err(Refusal::UploadTimeout))?;
         let is_only = only.is_some();
-        let place = match (only, upload.model()) {
+        let place = match (only, deployment.as_deref().or(upload.model())) {
             (Some(place), _) => place,
             (None, Some(model)) => gateway.places.for_model(&catalog, model)?,
             (None, None) => return Err(admission::missing_model()),
         };
         let shown = self.through.as_ref().and_then(Through::upstream_key);
-        let route = Route::new(place, is_only, &token, shown)?;
+        let route = Route::new(place, is_only, &token, endpoint, shown)?;
         self.record().upstream = Some(route.place.name.clone());
 
         // The first gate: the last byte goes up once its cost is held.
         let asked = Asked {
-            api,
+            metered,
+            deployment,
             token,
             catalog,
             route,
             head,
             deadline,
+            sound,
         };
         let went_up = match upload {
             Upload::Whole(whole) => self.send_whole(asked, *whole, inject).await?,
@@ -262,10 +291,11 @@ impl Exchange {
     /// Admits a body that is all here, then sends it.
     async fn send_whole(
         &mut self,
-        asked: Asked,
+        mut asked: Asked,
         whole: Whole,
         inject: bool,
     ) -> Result<WentUp, Refusal> {
+        let sound = asked.sound.take();
         let Whole {
             frames,
             facts,
@@ -277,7 +307,7 @@ impl Exchange {
         let (hold, admitted) = self.admit(&asked, facts).await?;
         let (counting, frames) = match &splice {
             Some(splice) => (None, splice.apply(0, frames)),
-            None => (self.count_text(&asked, &admitted, &frames), frames),
+            None => (self.count(&asked, &admitted, &frames, sound), frames),
         };
         let (pool, gateway) = (&self.worker.pool, &self.worker.gateway);
         let injected = splice.is_some();
@@ -289,16 +319,17 @@ impl Exchange {
             injected,
         );
         let sent = forward::in_time(gateway, sending).await;
-        WentUp::new(asked.api, sent, hold, admitted, counting, injected).await
+        WentUp::new(asked.metered.api, sent, hold, admitted, counting, injected).await
     }
 
     /// Sends a body that is still coming, and admits it before its last byte goes. The inner error is an answer
     /// that came before that.
     async fn send_flowing(
         &mut self,
-        asked: Asked,
+        mut asked: Asked,
         flowing: Flowing,
     ) -> Result<Result<WentUp, Early>, Refusal> {
+        let sound = asked.sound.take();
         let Flowing {
             body,
             mut said,
@@ -314,11 +345,12 @@ impl Exchange {
             () = sleep_until(asked.deadline) => return Err(Refusal::UploadTimeout),
         };
         let (hold, admitted) = self.admit(&asked, facts).await?;
-        let counting = self.count_text(&asked, &admitted, &text);
+        let counting = self.count(&asked, &admitted, &text, sound);
+        drop(text);
         // Nobody hears it if the connection has just broken; then `sending` says so.
         let _ = verdict.send(Gate::Open);
         let sent = forward::in_time(&gateway, sending).await;
-        WentUp::new(asked.api, sent, hold, admitted, counting, false)
+        WentUp::new(asked.metered.api, sent, hold, admitted, counting, false)
             .await
             .map(Ok)
     }
@@ -327,10 +359,11 @@ impl Exchange {
     async fn admit(
         &mut self,
         asked: &Asked,
-        facts: RequestFacts,
+        mut facts: RequestFacts,
     ) -> Result<(Hold, Admitted), Refusal> {
         let Asked {
-            api,
+            metered,
+            deployment,
             token,
             catalog,
             route,
@@ -340,9 +373,13 @@ impl Exchange {
         let record = self.record();
         record.request_bytes = facts.body_bytes;
         let since = Instant::now();
-        let model = admission::model(token, &facts)?;
+        if let Some(deployment) = deployment {
+            // What the body says beside it, no upstream reads.
+            facts.model = Some(deployment.clone());
+        }
+        let model = admission::model(token, metered.api, &facts)?;
         record.model = Some(model.clone());
-        if lacks_usage(*api, &facts) {
+        if lacks_usage(metered, &facts) {
             match gateway.settings.stream_usage {
                 StreamUsage::Require => return Err(admission::usage_required()),
                 // An image's tokens cannot be counted here: left uncounted they would be free for the asking.
@@ -357,7 +394,7 @@ impl Exchange {
         let upstream_key = route.place.key_id.filter(|_| route.own.is_none());
         let evidence = Evidence {
             model: model.clone(),
-            endpoint: record.endpoint.name().into(),
+            endpoint: record.endpoint.into(),
             price: quote.default_price(),
             input_rate,
             output_rate,
@@ -367,19 +404,23 @@ impl Exchange {
             upstream: route.place.id,
             upstream_key,
         };
-        let hold =
-            admission::hold(&gateway, token, record.id, *api, &facts, &quote, evidence).await?;
+        let hold = admission::hold(
+            &gateway, token, record.id, metered, &facts, &quote, evidence,
+        )
+        .await?;
         record
             .metrics()
             .first_gate_seconds
             .observe(since.elapsed().as_secs_f64());
         let admitted = Admitted {
+            api: metered.api,
             catalog: Arc::clone(catalog),
             quote,
             input_tokens_estimate: facts.body_bytes.div_ceil(BYTES_PER_TOKEN),
             facts,
             model,
-            endpoint: record.endpoint.name(),
+            endpoint: record.endpoint,
+            file_ms: None,
             started_at_ms: record.started_at_ms,
             upstream: route.place.id,
             upstream_key,
@@ -387,27 +428,34 @@ impl Exchange {
         Ok((hold, admitted))
     }
 
-    /// Starts counting the request's text, away from the data plane, if its answer will not report usage.
-    fn count_text(
+    /// Starts counting what the answer will not report, away from the data plane.
+    fn count(
         &self,
         asked: &Asked,
         admitted: &Admitted,
-        text: &[Bytes],
-    ) -> Option<JoinHandle<u64>> {
-        let api = asked.api;
-        lacks_usage(api, &admitted.facts).then(|| {
-            let (model, text) = (admitted.model.clone(), text.to_vec());
-            let body_bytes = admitted.facts.body_bytes;
-            self.worker
-                .gateway
-                .control
-                .spawn_blocking(move || meter::request_text_tokens(api, &model, &text, body_bytes))
-        })
+        frames: &[Bytes],
+        sound: Option<OwnedSemaphorePermit>,
+    ) -> Option<Counting> {
+        let api = asked.metered.api;
+        let (control, facts) = (&self.worker.gateway.control, &admitted.facts);
+        if lacks_usage(&asked.metered, facts) || api == Api::Speech {
+            return Some(Counting::tokens(
+                control,
+                api,
+                &admitted.model,
+                facts,
+                frames,
+            ));
+        }
+        if api == Api::Transcriptions && !tells_time(facts) {
+            return Counting::millis(control, facts, frames, sound?);
+        }
+        None
     }
 
     fn unknown_path(&self, request: &Request<RequestBody>) -> Refusal {
         Refusal::UnknownPath {
-            target: format!("{} {}", request.method(), request.uri().path()),
+            target: target(request),
         }
     }
 
@@ -434,12 +482,25 @@ impl Exchange {
     }
 }
 
-/// Whether an API's streams report usage only on request.
-const fn reports_usage_on_request(api: Api) -> bool {
-    matches!(api, Api::ChatCompletions | Api::Completions)
+/// Whether a transcript in this format says how long the recording was. Only OpenAI's newer models say it in plain `json`.
+fn tells_time(facts: &RequestFacts) -> bool {
+    matches!(
+        facts.response_format.as_deref(),
+        Some("verbose_json" | "diarized_json")
+    )
+}
+
+/// A request's method and path, for its refusal.
+fn target(request: &Request<RequestBody>) -> String {
+    format!("{} {}", request.method(), request.uri().path())
+}
+
+/// A segment of a path, as the name that it is.
+fn decoded(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 /// Whether the answer will come without usage because the request did not ask for it.
-fn lacks_usage(api: Api, facts: &RequestFacts) -> bool {
-    reports_usage_on_request(api) && facts.stream && facts.include_usage != Some(true)
+fn lacks_usage(metered: &Metered, facts: &RequestFacts) -> bool {
+    metered.usage_on_request && facts.stream && facts.include_usage != Some(true)
 }

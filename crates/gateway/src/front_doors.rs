@@ -24,7 +24,7 @@ use crate::{
     body::RequestBody,
     exchange::{EXCHANGE_HEADER, ReplyBody, exchange, own},
     gateway::Gateway,
-    refusal::Refusal,
+    refusal::{Refusal, Shape},
     telemetry::DoorLabels,
     through::Through,
     worker::Worker,
@@ -47,7 +47,7 @@ pub(crate) async fn serve(
     let host = Doorway { worker, address };
     let response = match host.answer(door, request).await {
         Ok(response) => response,
-        Err(refusal) => refusal.response().map(own),
+        Err(refusal) => refusal.response(Shape::OpenAi).map(own),
     };
     let (name, status) = (door.name(), response.status().as_u16());
     gateway

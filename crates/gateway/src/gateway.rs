@@ -31,6 +31,8 @@ pub(crate) struct Gateway {
     pub(crate) control: Handle,
     /// One permit per exchange that may be open.
     pub(crate) open: Arc<Semaphore>,
+    /// One permit per exchange that may keep an uploaded recording until its length is read.
+    pub(crate) sounds: Arc<Semaphore>,
     /// Set once no new work is taken.
     pub(crate) draining: AtomicBool,
     /// Cancelled when the time to finish is over: what is open settles on what it knows.

@@ -11,7 +11,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use ledger::{Catalog, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
+use http::HeaderName;
+use ledger::{Catalog, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
 use proxy::{Egress, Target, headers::Credential};
 
 use crate::{
@@ -30,6 +31,7 @@ pub(crate) struct Place {
     pub(crate) credential: Option<Credential>,
     /// Put before the client's own: an API's version, say.
     pub(crate) query: Option<String>,
+    pub(crate) dialect: Dialect,
 }
 
 /// Every place, kept in step with the catalog.
@@ -107,14 +109,30 @@ impl Places {
         }
     }
 
-    /// Where a request goes that names no model: the first upstream by priority.
+    /// The first upstream by priority.
     ///
     /// # Errors
-    /// 503 when that upstream's row cannot be used.
-    pub(crate) fn first(&self, catalog: &Catalog) -> Result<Arc<Place>, Refusal> {
+    /// 503 when its row cannot be used.
+    fn first(&self, catalog: &Catalog) -> Result<Arc<Place>, Refusal> {
         match catalog.upstreams().first() {
             Some(upstream) => self.place(catalog, upstream.id),
             None => Ok(Arc::clone(&self.fallback)),
+        }
+    }
+
+    /// Where a request goes that names no model, at an endpoint of this dialect: the first upstream that speaks it, else the first.
+    ///
+    /// # Errors
+    /// 503 when that upstream's row cannot be used.
+    pub(crate) fn first_of(
+        &self,
+        catalog: &Catalog,
+        dialect: Dialect,
+    ) -> Result<Arc<Place>, Refusal> {
+        let mut upstreams = catalog.upstreams().iter();
+        match upstreams.find(|upstream| upstream.dialect == dialect) {
+            Some(upstream) => self.place(catalog, upstream.id),
+            None => self.first(catalog),
         }
     }
 
@@ -177,13 +195,14 @@ fn resolve(upstream: &Upstream) -> Result<Keys, String> {
             egress: egress.clone(),
             credential,
             query: None,
+            dialect: upstream.dialect,
         })
     };
     let mut turns = Vec::new();
     for key in &upstream.keys {
         let keyed = place(
             Some(key.id),
-            Some(credential(&key.secret).map_err(|error| say("key", &error))?),
+            Some(credential(&key.secret, upstream.dialect).map_err(|error| say("key", &error))?),
         );
         turns.extend(std::iter::repeat_n(keyed, key.weight as usize).take(TURNS_MAX));
     }
@@ -200,10 +219,16 @@ fn resolve(upstream: &Upstream) -> Result<Keys, String> {
 ///
 /// # Errors
 /// A sentence that names the variable or file, never the secret.
-pub(crate) fn credential(source: &SecretSource) -> Result<Credential, String> {
+pub(crate) fn credential(source: &SecretSource, dialect: Dialect) -> Result<Credential, String> {
     let secret = reveal(source)?;
-    Credential::bearer(secret.expose())
-        .map_err(|_| "it has characters that a header cannot carry".to_owned())
+    let key = secret.expose();
+    let named = |name| Credential::named(HeaderName::from_static(name), key);
+    match dialect {
+        Dialect::OpenAi => Credential::bearer(key),
+        Dialect::Azure => named("api-key"),
+        Dialect::Anthropic => named("x-api-key"),
+    }
+    .map_err(|_| "it has characters that a header cannot carry".to_owned())
 }
 
 /// The secret itself, from where the row says it stands.

@@ -20,6 +20,8 @@ pub(crate) use self::report::{LeftOut, Report, Warning};
 
 mod dated;
 mod entry;
+mod fees;
+mod images;
 mod key;
 mod report;
 
@@ -57,11 +59,16 @@ pub(crate) fn read(text: &str, options: &Options) -> Result<PriceList, PriceList
     let models: Members<'_> = serde_json::from_str(text)?;
     let mut list = PriceList::default();
     let names = Names::new(&models, options);
+    let mut images = images::Images::default();
     for (at, (key, value)) in models.0.iter().enumerate() {
         let model = names.name(key);
         let yields = names.owners.get(model).is_some_and(|&owner| owner != at);
         let read = if yields && entry::is_wanted(value, options) {
             Err(LeftOut::NameTaken)
+        } else if entry::is_wanted(value, options)
+            && let Some(reason) = images.take(model, value)
+        {
+            Err(reason)
         } else {
             entry::read(model, value, options)
         };
@@ -73,6 +80,7 @@ pub(crate) fn read(text: &str, options: &Options) -> Result<PriceList, PriceList
             Err(reason) => list.report.left_out(key, reason),
         }
     }
+    images.add_to(&mut list);
     dated::take_tiers_of_aliases(&mut list);
     Ok(list)
 }

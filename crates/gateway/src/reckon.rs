@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use ledger::{Catalog, Charge, End, Mark, UpstreamId, UpstreamKeyId};
-use meter::{Reading, RequestFacts};
-use tariff::{Amount, Buckets, Flags, Line, PriceId, Quote, Usage, undated};
+use meter::{Api, Reading, RequestFacts};
+use tariff::{Amount, Buckets, Flags, Line, PriceId, Quote, Units, Usage, undated};
 use tracing::error;
+
+use crate::units;
 
 /// What was settled about an exchange before its last request byte went up.
 pub(crate) struct Admitted {
+    pub(crate) api: Api,
     /// The snapshot it was priced by; later price changes do not move it.
     pub(crate) catalog: Arc<Catalog>,
     /// What prices the model the client named.
@@ -18,6 +21,8 @@ pub(crate) struct Admitted {
     pub(crate) endpoint: &'static str,
     /// Input tokens by tokenizer, where the answer will not report them; else by bytes.
     pub(crate) input_tokens_estimate: u64,
+    /// How long the uploaded audio plays, where its answer may not say.
+    pub(crate) file_ms: Option<u64>,
     pub(crate) started_at_ms: i64,
     pub(crate) upstream: Option<UpstreamId>,
     pub(crate) upstream_key: Option<UpstreamKeyId>,
@@ -48,7 +53,10 @@ pub(crate) fn reckon(
     held: Amount,
     passage: Passage,
 ) -> Option<Charge> {
-    let (usage, mut mark) = used(admitted, &reading, &passage)?;
+    let (mut usage, mut mark) = used(admitted, &reading, &passage)?;
+    if let Some(line) = usage.lines.first_mut() {
+        line.units.requests = 1;
+    }
     let model_answered = reading.model;
     let priced = price(admitted, &usage, model_answered.as_deref());
     let (mut amount, price, flags) = match (priced, mark, usage.provider_cost) {
@@ -82,7 +90,10 @@ pub(crate) fn reckon(
         service_tier: usage.service_tier.clone(),
         stream: admitted.facts.stream,
         buckets: usage.total(),
-        usage_raw: reading.usage_raw,
+        usage_raw: with_units(
+            reading.usage_raw,
+            usage.lines.first().map(|line| &line.units),
+        ),
         flags,
         provider_cost: usage.provider_cost,
         status: passage.status,
@@ -104,7 +115,25 @@ fn used(admitted: &Admitted, reading: &Reading, passage: &Passage) -> Option<(Us
     let Some(usage) = &reading.usage else {
         let is_empty = passage.first_byte_after_ms.is_none();
         let is_nothing = is_empty || (reading.is_error && seen == 0 && !reading.lost);
-        return (!is_nothing).then(|| (estimate(admitted, seen), Mark::Estimated));
+        if is_nothing {
+            return None;
+        }
+        return Some(match unreported(admitted, reading) {
+            Some((line, is_known)) => {
+                let is_whole = is_known && passage.end == End::Complete;
+                let mark = if is_whole {
+                    Mark::Measured
+                } else {
+                    Mark::Estimated
+                };
+                let usage = Usage {
+                    lines: vec![line],
+                    ..Usage::default()
+                };
+                (usage, mark)
+            }
+            None => (estimate(admitted, seen), Mark::Estimated),
+        });
     };
     let total = usage.total();
     // Some report usage with every frame: in a stream that broke off the last of them is not the whole.
@@ -117,13 +146,44 @@ fn used(admitted: &Admitted, reading: &Reading, passage: &Passage) -> Option<(Us
         }
         return Some((usage, Mark::Estimated));
     }
-    let says_only_cost = total.total() == 0 && usage.provider_cost > Some(Amount::ZERO);
+    let units = usage.lines.iter().all(|line| line.units.is_none());
+    let says_only_cost = total.total() == 0 && units && usage.provider_cost > Some(Amount::ZERO);
     let mark = if says_only_cost {
         Mark::ProviderCost
     } else {
         Mark::Measured
     };
     Some((usage.clone(), mark))
+}
+
+/// What an endpoint that may report nothing has used, by its request and by what its answer is.
+fn unreported(admitted: &Admitted, reading: &Reading) -> Option<(Line, bool)> {
+    units::unreported(
+        admitted.api,
+        &admitted.quote,
+        &admitted.facts,
+        reading,
+        admitted.file_ms,
+        admitted.input_tokens_estimate,
+    )
+}
+
+/// The provider's usage object, and before its members what was charged beside tokens: a charge can be reckoned again from
+/// its row.
+fn with_units(raw: Option<String>, units: Option<&Units>) -> Option<String> {
+    let named = units.into_iter().flat_map(Units::named);
+    let counts: Vec<String> = named
+        .filter(|(name, _)| *name != "requests")
+        .map(|(name, count)| format!("\"{name}\":{count}"))
+        .collect();
+    if counts.is_empty() {
+        return raw;
+    }
+    let members = raw.as_deref().and_then(|raw| raw.trim().strip_prefix('{'));
+    let members = members.map(str::trim_start).unwrap_or("}");
+    let comma = if members.starts_with('}') { "" } else { "," };
+    let counts = counts.join(",");
+    Some(format!("{{\"turnpike_units\":{{{counts}}}{comma}{members}"))
 }
 
 /// Usage where none was reported: the tokenizer's count of what went up and of what came down, at the tier asked for.
@@ -135,8 +195,8 @@ fn estimate(admitted: &Admitted, output_tokens: u64) -> Usage {
     };
     Usage {
         lines: vec![Line {
-            model: None,
             buckets,
+            ..Line::default()
         }],
         service_tier: admitted.facts.service_tier.clone(),
         ..Usage::default()
@@ -168,7 +228,7 @@ fn price(admitted: &Admitted, usage: &Usage, answered: Option<&str>) -> Result<S
     for line in &usage.lines {
         let quote = quote_for(admitted, line.model.as_deref().or(answered));
         let charged = quote
-            .charge(line, usage.service_tier.as_deref())
+            .charge(line, usage.served())
             .map_err(|error| error.to_string())?;
         sum = Some(match sum {
             None => Sum {
@@ -187,4 +247,34 @@ fn price(admitted: &Admitted, usage: &Usage, answered: Option<&str>) -> Result<S
         });
     }
     sum.ok_or_else(|| "usage without a line".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_stand_before_the_providers_own_figures() {
+        let units = Units {
+            images: 2,
+            requests: 1,
+            ..Units::default()
+        };
+        let with = |raw: Option<&str>| with_units(raw.map(str::to_owned), Some(&units));
+        let alone = Some(r#"{"turnpike_units":{"images":2}}"#.to_owned());
+        assert_eq!(with(None), alone);
+        assert_eq!(with(Some("{ }")), alone);
+        assert_eq!(
+            with(Some(r#"{"a": 1}"#)).as_deref(),
+            Some(r#"{"turnpike_units":{"images":2},"a": 1}"#)
+        );
+        let none = Units {
+            requests: 1,
+            ..Units::default()
+        };
+        assert_eq!(
+            with_units(Some("{}".into()), Some(&none)).as_deref(),
+            Some("{}")
+        );
+    }
 }

@@ -13,7 +13,6 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::{
-    endpoint::Endpoint,
     refusal::Refusal,
     telemetry::{CodeLabel, ExchangeLabels, MarkLabel, Metrics, SideLabel},
 };
@@ -28,9 +27,9 @@ pub(crate) struct Record {
     pub(crate) started: Instant,
     /// The same by the wall clock, in milliseconds since the epoch: the price in force is this instant's.
     pub(crate) started_at_ms: i64,
-    pub(crate) endpoint: Endpoint,
     /// The front door it came through.
     pub(crate) door: Option<&'static str>,
+    pub(crate) endpoint: &'static str,
     pub(crate) end: &'static str,
     pub(crate) status: Option<StatusCode>,
     pub(crate) token: Option<String>,
@@ -52,7 +51,7 @@ impl Record {
         metrics: Arc<Metrics>,
         peer: IpAddr,
         method: Method,
-        endpoint: Endpoint,
+        endpoint: &'static str,
     ) -> Self {
         metrics.open_exchanges.inc();
         let since_epoch = SystemTime::now()
@@ -140,7 +139,7 @@ impl Drop for Record {
         self.metrics
             .exchanges
             .get_or_create(&ExchangeLabels {
-                endpoint: self.endpoint.name(),
+                endpoint: self.endpoint,
                 end: self.end,
             })
             .inc();
@@ -150,7 +149,7 @@ impl Drop for Record {
             end = self.end,
             method = %self.method,
             door = self.door,
-            endpoint = self.endpoint.name(),
+            endpoint = self.endpoint,
             status = self.status.map(|status| status.as_u16()),
             refusal = self.refusal,
             peer = %self.peer,

@@ -29,6 +29,11 @@ pub(crate) enum Refusal {
         /// `POST /v1/x`
         target: String,
     },
+    /// The path would let the client spend where nobody meters.
+    NotOffered {
+        /// `POST /v1/x`
+        target: String,
+    },
     /// The model has no price here, no upstream, or is not on the token's list.
     ModelNotFound {
         /// As the request names it.
@@ -198,7 +203,13 @@ impl Refusal {
                 StatusCode::NOT_FOUND,
                 invalid,
                 "unknown_url",
-                format!("Invalid URL ({target}): this gateway offers chat/completions, completions, embeddings, responses, moderations and models."),
+                format!("Invalid URL ({target}): this gateway offers chat/completions, completions, embeddings, rerank, responses, messages, images, audio, moderations and models."),
+            ),
+            Self::NotOffered { target } => row(
+                StatusCode::FORBIDDEN,
+                invalid,
+                "not_offered",
+                format!("This gateway does not offer {target}: it would spend where nobody meters."),
             ),
             Self::ModelNotFound { model } => Row {
                 param: Some("model".into()),
@@ -327,12 +338,17 @@ impl Refusal {
         self.row().status
     }
 
-    /// The answer in the shape OpenAI's clients parse.
-    pub(crate) fn response(&self) -> Response<Bytes> {
+    /// The answer in the shape that the endpoint's clients parse.
+    pub(crate) fn response(&self, shape: Shape) -> Response<Bytes> {
         let row = self.row();
-        let body = serde_json::json!({
-            "error": { "message": row.message, "type": row.kind, "param": row.param, "code": row.code }
-        });
+        let body = match shape {
+            Shape::OpenAi => serde_json::json!({
+                "error": { "message": row.message, "type": row.kind, "param": row.param, "code": row.code }
+            }),
+            Shape::Anthropic => serde_json::json!({
+                "type": "error", "error": { "type": anthropic_type(row.status), "message": row.message }
+            }),
+        };
         let mut response = Response::new(Bytes::from(format!("{body:#}\n")));
         *response.status_mut() = row.status;
         let headers = response.headers_mut();
@@ -364,13 +380,37 @@ impl Refusal {
     }
 }
 
+/// Whose clients read a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// `{"error": {message, type, param, code}}`
+    OpenAi,
+    /// `{"type": "error", "error": {type, message}}`
+    Anthropic,
+}
+
+/// What Anthropic calls an error of this status.
+fn anthropic_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        504 => "timeout_error",
+        400..=499 => "invalid_request_error",
+        _ => "api_error",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Asserts one row: status, type, code, and the retry headers it carries.
     fn assert_row(refusal: &Refusal, status: u16, kind: &str, code: &str, retry: &[(&str, &str)]) {
-        let response = refusal.response();
+        let response = refusal.response(Shape::OpenAi);
         assert_eq!(response.status().as_u16(), status, "{refusal:?}");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         let error = body["error"].as_object().unwrap();
@@ -423,6 +463,59 @@ mod tests {
     }
 
     #[test]
+    fn anthropics_clients_get_their_own_shape() {
+        for (refusal, status, kind) in [
+            (Refusal::NoToken, 401, "authentication_error"),
+            (Refusal::AddressNotAllowed, 403, "permission_error"),
+            (
+                Refusal::ModelNotFound { model: "x".into() },
+                404,
+                "not_found_error",
+            ),
+            (Refusal::UploadTimeout, 408, "invalid_request_error"),
+            (
+                Refusal::BodyTooLarge { bytes_max: 1 },
+                413,
+                "request_too_large",
+            ),
+            (Refusal::TooManyAtOnce { who: Who::Token }, 429, "rate_limit_error"),
+            (Refusal::UpstreamAuth, 502, "api_error"),
+            (
+                Refusal::Unavailable { reason: "x" },
+                503,
+                "overloaded_error",
+            ),
+            (
+                Refusal::UpstreamTimeout { sent: true },
+                504,
+                "timeout_error",
+            ),
+        ] {
+            let response = refusal.response(Shape::Anthropic);
+            assert_eq!(response.status().as_u16(), status);
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(
+                (&body["type"], &body["error"]["type"]),
+                (&"error".into(), &kind.into())
+            );
+            assert!(body["error"]["message"].as_str().unwrap().ends_with('.'));
+            assert_eq!(response.headers()[REFUSAL_HEADER], refusal.code());
+        }
+    }
+
+    #[test]
+    fn paths_that_would_spend_past_us_are_403() {
+        let target = "POST /v1/realtime/calls".into();
+        assert_row(
+            &Refusal::NotOffered { target },
+            403,
+            INVALID,
+            "not_offered",
+            &[],
+        );
+    }
+
+    #[test]
     fn unknown_models_and_paths_are_404() {
         assert_row(
             &Refusal::ModelNotFound { model: "x".into() },
@@ -458,7 +551,9 @@ mod tests {
             "insufficient_quota",
             &[("x-should-retry", "false")],
         );
-        assert!(String::from_utf8_lossy(refusal.response().body()).contains("at most 7"));
+        assert!(
+            String::from_utf8_lossy(refusal.response(Shape::OpenAi).body()).contains("at most 7")
+        );
     }
 
     #[test]

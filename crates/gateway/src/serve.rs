@@ -14,7 +14,7 @@ use std::{
 };
 
 use fronts::Fronts;
-use ledger::Ledger;
+use ledger::{Dialect, Ledger};
 use proxy::{
     Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
 };
@@ -37,6 +37,7 @@ use crate::{
     places::{Place, Places},
     sandbox::{self, Sandbox},
     settings::{self, Secret, Settings},
+    sound::SOUNDS_MAX,
     startup::{self, Database, FirstStart},
     telemetry::Metrics,
     workers::{self, Equipment},
@@ -111,6 +112,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         places,
         control: Handle::current(),
         open: Arc::new(Semaphore::new(settings.exchange.open_exchanges_max.get())),
+        sounds: Arc::new(Semaphore::new(SOUNDS_MAX)),
         draining: AtomicBool::new(false),
         hurry: CancellationToken::new(),
     });
@@ -259,6 +261,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             egress: Egress::Direct,
             credential: None,
             query: None,
+            dialect: Dialect::OpenAi,
         })
     };
     let key = settings

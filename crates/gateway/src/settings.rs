@@ -153,6 +153,9 @@ pub(crate) struct Exchange {
     /// Input tokens assumed for a model whose price row has no `context_window`.
     #[serde(default = "context_window_assumed")]
     pub(crate) context_window_assumed: NonZeroU32,
+    /// Calls of paid tools (searches and their like) assumed for a request that offers such tools without a limit.
+    #[serde(default = "tool_calls_assumed")]
+    pub(crate) tool_calls_assumed: NonZeroU32,
 }
 
 /// How often and how much at once one peer may ask, whatever token it shows. An IPv6 peer is its /64.
@@ -431,6 +434,9 @@ const fn output_max_assumed() -> NonZeroU32 {
 }
 const fn context_window_assumed() -> NonZeroU32 {
     NonZeroU32::new(1_048_576).expect("is not zero")
+}
+const fn tool_calls_assumed() -> NonZeroU32 {
+    NonZeroU32::new(10).expect("is not zero")
 }
 fn log_level() -> String {
     "info".into()

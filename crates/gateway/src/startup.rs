@@ -7,7 +7,7 @@ use ledger::{
     admin::{Admin, IssueToken, NewPrice},
     cluster::{self, Cluster},
 };
-use tariff::{Amount, Pattern, Price, PriceId, Rates, Tier};
+use tariff::{Amount, Fees, Pattern, Price, PriceId, Rates, Tier};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -212,6 +212,7 @@ fn sandbox_price(pattern: &str) -> NewPrice {
         valid_from_ms: 0,
         valid_to_ms: None,
         rates,
+        fees: Fees::default(),
         context_window: Some(128_000),
         output_max: Some(sandbox::OUTPUT_TOKENS_MAX),
     };

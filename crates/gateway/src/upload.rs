@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use meter::{Api, BodyError, RequestFacts, RequestScanner};
+use meter::{BodyError, BodyScanner, RequestFacts};
 use proxy::{Gate, Observed};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -25,7 +25,7 @@ const READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long the rest of such a body is awaited: SDKs send head and body in two writes.
 const READ_AHEAD: Duration = Duration::from_millis(10);
 
-/// Most of a flowing body that is kept (not copied) until its facts say whether its text will be counted.
+/// Most of a flowing body that is kept until its facts say whether its text will be counted.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// What must be known of the body before its first byte may go up.
@@ -46,6 +46,8 @@ pub(crate) struct Bounds {
     pub(crate) bytes_max: u64,
     /// Most that is held back for [`Need::Model`] and [`Need::Everything`].
     pub(crate) buffer_bytes_max: usize,
+    /// Most of a flowing body that is kept (not copied) until its facts say what is counted of it.
+    pub(crate) kept_bytes_max: usize,
 }
 
 impl Bounds {
@@ -54,6 +56,7 @@ impl Bounds {
         Self {
             bytes_max: settings.body_bytes_max,
             buffer_bytes_max: settings.body_buffer_bytes_max,
+            kept_bytes_max: KEPT_BYTES_MAX,
         }
     }
 }
@@ -95,7 +98,7 @@ pub(crate) struct Flowing {
 /// What a body says, and the text it says it in.
 pub(crate) struct Said {
     pub(crate) facts: RequestFacts,
-    /// The body again, for a tokenizer; cut at [`KEPT_BYTES_MAX`].
+    /// The body again, for a count; cut at [`Bounds::kept_bytes_max`].
     pub(crate) text: Vec<Bytes>,
 }
 
@@ -105,7 +108,7 @@ pub(crate) struct Said {
 /// A refusal when the body is ambiguous, invalid or too long, or the client leaves.
 pub(crate) async fn read(
     mut body: RequestBody,
-    api: Api,
+    mut scanner: BodyScanner,
     need: Need,
     bounds: Bounds,
 ) -> Result<Upload, Refusal> {
@@ -115,7 +118,6 @@ pub(crate) async fn read(
             bytes_max: bounds.bytes_max,
         });
     }
-    let mut scanner = RequestScanner::new(api);
     let mut ahead = Vec::new();
     let mut bytes = 0_usize;
     let short = hint
@@ -170,12 +172,7 @@ pub(crate) async fn read(
     })))
 }
 
-fn flowing(
-    body: RequestBody,
-    ahead: Vec<Bytes>,
-    scanner: RequestScanner,
-    bounds: Bounds,
-) -> Upload {
+fn flowing(body: RequestBody, ahead: Vec<Bytes>, scanner: BodyScanner, bounds: Bounds) -> Upload {
     let (tell, said) = oneshot::channel();
     let (verdict, hear_verdict) = oneshot::channel();
     let model = scanner.model().map(str::to_owned);
@@ -188,7 +185,7 @@ fn flowing(
     }))
 }
 
-fn refuse(error: &BodyError) -> Refusal {
+pub(crate) fn refuse(error: &BodyError) -> Refusal {
     Refusal::InvalidBody {
         message: error.to_string(),
         param: error.param().map(str::to_owned),

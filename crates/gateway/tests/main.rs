@@ -7,7 +7,10 @@
 
 mod support;
 
+mod audio;
+mod dialects;
 mod embedded;
+mod endpoints;
 mod faults;
 mod front_doors;
 mod limits;
@@ -18,6 +21,7 @@ mod reconcile;
 mod refusals;
 mod replicas;
 mod sdk;
+mod sdk_media;
 mod shutdown;
 mod transparency;
 mod transport;

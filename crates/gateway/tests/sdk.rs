@@ -8,11 +8,19 @@ use std::{
 use crate::support::{Bank, Turnpike};
 
 /// The project's root.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .canonicalize()
         .unwrap()
+}
+
+/// Fails, and says why, when the packages are not there.
+pub(crate) fn installed() {
+    assert!(
+        root().join(".sdk/installed").exists(),
+        "the SDK packages are not installed: run ./test once, it installs them into .sdk"
+    );
 }
 
 /// Runs one SDK's tests against a gateway of their own; every successful call must have left one charge.
@@ -22,10 +30,7 @@ async fn passes(program: &str, arguments: &[&str], calls: i64) {
     } else {
         program.into()
     };
-    assert!(
-        root().join(".sdk/installed").exists(),
-        "the SDK packages are not installed: run ./test once, it installs them into .sdk"
-    );
+    installed();
     let bank = Bank::open().await;
     bank.sql.batch_execute("select turnpike.set_price('sandbox', input => 0.15, output => 0.60, context_window => 128000, output_max => 256)").await.unwrap();
     let (token, poor) = (

@@ -61,6 +61,10 @@ pub struct UpstreamKey {
 pub enum Dialect {
     /// `api.openai.com` and what follows it.
     OpenAi,
+    /// Azure OpenAI: the key in `api-key`, deployments in paths.
+    Azure,
+    /// `api.anthropic.com`: the key in `x-api-key`.
+    Anthropic,
 }
 
 /// A rule that sends a model to an upstream.

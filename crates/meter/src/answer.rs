@@ -5,6 +5,8 @@
 //!                     (gzip …)        └─► Splitter ─► data values ───┘
 //! ```
 
+mod assemble;
+mod audio;
 mod body;
 mod coding;
 mod decimal;
@@ -15,11 +17,12 @@ mod key;
 mod normalise;
 mod places;
 mod tally;
+mod tools;
 mod used;
 
-use tariff::{Line, Usage};
+use tariff::Usage;
 
-use self::{body::Body, coding::Coding, figures::Figures, used::Used};
+use self::{body::Body, coding::Coding, used::Used};
 use crate::Api;
 
 /// How far an answer is.
@@ -59,6 +62,13 @@ pub struct Reading {
     pub output_tokens_seen: u64,
     /// Calls of the client's tools that the answer makes.
     pub tool_calls: u64,
+    /// Images that the answer holds or names.
+    pub images: u64,
+    /// How long the audio was that a transcript is of, by the transcript itself, in milliseconds. The
+    /// usage, where there is one, has it as well.
+    pub audio_in_ms: Option<u64>,
+    /// How long the audio plays that the answer is, in milliseconds.
+    pub audio_out_ms: Option<u64>,
     /// Reading stopped before the end: corrupt or unknown content coding, a decompression bomb, or
     /// broken JSON. What is known may not be all.
     pub lost: bool,
@@ -69,13 +79,15 @@ pub struct Reading {
 /// Its memory is a few kilobytes, plus what a content coding needs for its window.
 #[derive(Debug)]
 pub struct AnswerMeter {
+    api: Api,
     coding: Coding,
     body: Body,
     is_refusal: bool,
 }
 
 impl AnswerMeter {
-    /// A meter at the start of an answer's body. The content type is not asked: the content decides.
+    /// A meter at the start of an answer's body. The content type decides only what is sound; else
+    /// the content does.
     #[must_use]
     pub fn new(
         api: Api,
@@ -83,10 +95,10 @@ impl AnswerMeter {
         content_type: Option<&str>,
         content_encoding: Option<&str>,
     ) -> Self {
-        let _ = content_type;
         Self {
+            api,
             coding: Coding::named(content_encoding),
-            body: Body::new(api),
+            body: Body::new(api, content_type.unwrap_or_default()),
             is_refusal: status >= 400,
         }
     }
@@ -117,8 +129,15 @@ impl AnswerMeter {
     /// The body has ended or was cut: what is known of it. Call once.
     pub fn finish(&mut self) -> Reading {
         self.body.finish();
+        let audio_out_ms = self.body.audio_ms();
         let body = &mut self.body;
-        let used = [&mut body.harvest.own, &mut body.harvest.spare]
+        let harvest = &mut body.harvest;
+        let top = std::mem::take(&mut harvest.top);
+        let mut top = Used {
+            raw: top.to_json(),
+            figures: top,
+        };
+        let used = [&mut harvest.own, &mut harvest.spare, &mut top]
             .into_iter()
             .find(|used| used.figures.is_some())
             .map(std::mem::take);
@@ -129,18 +148,18 @@ impl AnswerMeter {
             body.harvest.text_tokens()
         };
         let harvest = &mut body.harvest;
-        let model = harvest.model.take();
-        let split = std::mem::take(&mut harvest.split);
-        let service_tier = harvest.service_tier.take().or(harvest.usage_tier.take());
         let usage_raw = used
             .as_ref()
             .and_then(|used| String::from_utf8(used.raw.clone()).ok())
             .filter(|raw| !raw.is_empty());
         Reading {
-            usage: used.map(|used| usage(&used, &split, model.clone(), service_tier)),
+            usage: used.map(|used| assemble::usage(self.api, &used, harvest)),
             usage_raw,
-            model,
+            model: harvest.model.take(),
             response_id: harvest.id.take(),
+            images: harvest.images,
+            audio_in_ms: harvest.duration_ms,
+            audio_out_ms,
             is_error: self.is_refusal || harvest.is_error,
             complete: body.is_complete,
             finished: harvest.is_finished,
@@ -149,39 +168,4 @@ impl AnswerMeter {
             lost: body.is_lost || self.coding.is_lost(),
         }
     }
-}
-
-/// One line, or one for each model where the answer says who used what and leaves nothing out.
-fn usage(
-    used: &Used,
-    split: &[(Option<String>, Figures)],
-    model: Option<String>,
-    service_tier: Option<String>,
-) -> Usage {
-    let (buckets, flags) = normalise::buckets(&used.figures);
-    let mut usage = Usage {
-        lines: vec![Line { model, buckets }],
-        service_tier,
-        provider_cost: used.figures.provider_cost(),
-        flags,
-    };
-    let mut lines = Vec::new();
-    let mut split_flags = flags;
-    for (model, figures) in split {
-        let (buckets, flags) = normalise::buckets(figures);
-        split_flags |= flags;
-        lines.push(Line {
-            model: model.clone(),
-            buckets,
-        });
-    }
-    let by_model = Usage {
-        lines,
-        ..Usage::default()
-    };
-    if by_model.lines.len() > 1 && by_model.total().total() >= buckets.total() {
-        usage.lines = by_model.lines;
-        usage.flags = split_flags;
-    }
-    usage
 }

@@ -11,4 +11,38 @@ pub enum Api {
     Embeddings,
     /// `…/responses`, `…/responses/compact`
     Responses,
+    /// `…/messages` (Anthropic)
+    Messages,
+    /// `…/images/generations`, `…/images/edits`, `…/images/variations`
+    Images,
+    /// `…/audio/speech`
+    Speech,
+    /// `…/audio/transcriptions`, `…/audio/translations`
+    Transcriptions,
+    /// `…/rerank`
+    Rerank,
+    /// `…/api/chat`, `…/api/generate` (Ollama), `…/completion` (llama.cpp)
+    Generate,
+    /// `…/batches/{id}`
+    Batches,
+    /// `…/threads/{id}/runs` (Assistants)
+    Runs,
+}
+
+impl Api {
+    /// Every family.
+    pub const ALL: [Self; 12] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Messages,
+        Self::Images,
+        Self::Speech,
+        Self::Transcriptions,
+        Self::Rerank,
+        Self::Generate,
+        Self::Batches,
+        Self::Runs,
+    ];
 }

@@ -8,7 +8,7 @@
 //! upstream could read otherwise than we do. An **answer** is only watched: [`AnswerMeter`] never
 //! fails, and where it loses its footing it says "unknown" and the bytes go on.
 //!
-//! - [`RequestScanner`] → [`RequestFacts`] or [`BodyError`]
+//! - [`BodyScanner`] ([`RequestScanner`] for JSON alone) → [`RequestFacts`] or [`BodyError`]
 //! - [`Splice`] asks for usage on a stream that did not; [`UsageFrameFilter`] hides the answer to that
 //! - [`AnswerMeter`] → [`Progress`] while bytes pass, [`Reading`] at the end
 //! - [`request_text_tokens`] estimates the input where no usage came
@@ -28,5 +28,5 @@ pub use answer::{AnswerMeter, Progress, Reading};
 pub use api::Api;
 pub use filter::UsageFrameFilter;
 pub use inject::{Splice, StreamOptionsAt};
-pub use request::{BodyError, BodyErrorKind, RequestFacts, RequestScanner};
+pub use request::{BodyError, BodyErrorKind, BodyScanner, RequestFacts, RequestScanner};
 pub use tokens::{request_text_tokens, text_tokens, warm_tokenizer};

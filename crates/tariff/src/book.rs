@@ -162,6 +162,12 @@ impl Quote {
             .then_some(Self { rows })
     }
 
+    /// Whether characters have a price: a text read out is then billed by its length.
+    #[must_use]
+    pub fn has_characters(&self) -> bool {
+        self.first_default().fees.characters.is_some()
+    }
+
     /// The rows, ordered by tier, then by rising `min_context`.
     #[must_use]
     pub fn rows(&self) -> &[Arc<Price>] {
@@ -186,7 +192,7 @@ impl Price {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PriceId, Rates};
+    use crate::{Fees, PriceId, Rates};
 
     fn price(id: i64, pattern: &str) -> Price {
         Price {
@@ -198,6 +204,7 @@ mod tests {
             valid_from_ms: 0,
             valid_to_ms: None,
             rates: Rates::default(),
+            fees: Fees::default(),
             context_window: None,
             output_max: None,
         }

@@ -1,6 +1,10 @@
 //! The most an exchange can cost: what a hold is taken for.
 
-use crate::{Amount, Quote, Rates, Tier, charge::Cost};
+use crate::{
+    Amount, Fees, ImageKind, Line, Price, Quote, Rates, Tier, Units,
+    charge::Cost,
+    fees::{PLAIN_BPS, UnitError},
+};
 
 /// What is known of a request when its hold is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +22,15 @@ pub struct Ask<'a> {
     pub inputs: u64,
     /// The tier the request names.
     pub service_tier: Option<&'a str>,
+    /// The speed the request names.
+    pub speed: Option<&'a str>,
+    /// The most it may use beside tokens. Where a price has no tokens for such a thing, this is the
+    /// whole bound; where it has both, the dearer counts.
+    pub units: Units,
+    /// What kind of images `units` counts.
+    pub image: ImageKind,
+    /// The most calls of paid tools, of whichever kind.
+    pub tool_calls: u64,
     /// Stands in for a price row's missing `context_window` where the body's length is no bound. It
     /// never makes a bound smaller.
     pub context_window_assumed: Option<u64>,
@@ -64,6 +77,12 @@ pub enum BoundError {
         /// `input` or `output`.
         side: &'static str,
     },
+    /// The row has a price neither for tokens nor for the endpoint's own unit.
+    #[error("this model has no price for {unit}")]
+    UnitUnpriced {
+        /// The unit.
+        unit: &'static str,
+    },
     /// The product does not fit an amount.
     #[error("the bound is larger than any amount")]
     Range,
@@ -89,10 +108,8 @@ impl Quote {
             .checked_mul(ask.answers().ok_or(BoundError::Range)?)
             .ok_or(BoundError::Range)?;
         let mut most = Cost::default();
-        for rates in self.rates_reachable(ask, input_tokens) {
-            let input = dearest_cost(input_tokens, rates.dearest_input(), "input")?;
-            let output = dearest_cost(output_tokens, rates.dearest_output(), "output")?;
-            most = most.max(input.checked_add(output).ok_or(BoundError::Range)?);
+        for row in self.rows_reachable(ask, input_tokens) {
+            most = most.max(self.row_bound(row, ask, input_tokens, output_tokens)?);
         }
         let amount = most.round_up().ok_or(BoundError::Range)?;
         Ok(Bound {
@@ -115,16 +132,63 @@ impl Quote {
             .output_max()
             .unwrap_or(u64::MAX)
             .min(u64::MAX.checked_div(answers)?);
-        for rates in self.rates_reachable(ask, input_tokens) {
-            let input = dearest_cost(input_tokens, rates.dearest_input(), "input").ok()?;
+        for row in self.rows_reachable(ask, input_tokens) {
+            let rates = row.rates.with_fallbacks();
+            let fixed = self.row_bound(row, ask, input_tokens, 0).ok()?;
             let left = Cost::within(available)
-                .checked_sub(input)
+                .checked_sub(fixed)
                 .filter(|left| *left >= Cost::default())?;
-            let each = Cost::new(answers, rates.dearest_output()?)?;
+            let fees = row.fees.or(&self.first_default().fees);
+            let each = multiplied(Cost::new(answers, rates.dearest_output()?)?, &fees, ask)?;
             // An output that costs nothing limits nothing.
             limit = left.over(each).map_or(limit, |fits| limit.min(fits));
         }
         (limit > 0).then_some(limit)
+    }
+
+    /// The most at one row's figures.
+    fn row_bound(
+        &self,
+        row: &Price,
+        ask: &Ask<'_>,
+        input_tokens: u64,
+        output_tokens: u64,
+    ) -> Result<Cost, BoundError> {
+        let fees = row.fees.or(&self.first_default().fees);
+        let by_unit = match fees.priced(&ask.units) {
+            Some(units) => {
+                let line = Line {
+                    units,
+                    image: ask.image.clone(),
+                    ..Line::default()
+                };
+                fees.cost(&line).map(|(cost, _)| cost)
+            }
+            None => Err(UnitError::Unpriced(
+                ask.units.named().next().map_or("units", |(name, _)| name),
+            )),
+        };
+        let by_unit = match by_unit {
+            Ok(cost) => Ok(cost),
+            Err(UnitError::Unpriced(unit)) => Err(BoundError::UnitUnpriced { unit }),
+            Err(UnitError::Range) => return Err(BoundError::Range),
+        };
+        let by_token = tokens_bound(&row.rates.with_fallbacks(), input_tokens, output_tokens)
+            .and_then(|cost| multiplied(cost, &fees, ask).ok_or(BoundError::Range));
+        // Either prices it: an exchange is billed by its tokens where its answer reports them.
+        let most = match (by_token, by_unit) {
+            (Ok(tokens), Ok(units)) => tokens.max(units),
+            (Ok(tokens), Err(_)) => tokens,
+            (Err(BoundError::Unpriced { .. }), Ok(units)) if !ask.units.is_none() => units,
+            (Err(BoundError::Unpriced { .. }), Err(unit)) => return Err(unit),
+            (Err(error), _) => return Err(error),
+        };
+        let tools = Cost::each(ask.tool_calls, fees.dearest_tool().unwrap_or(0));
+        let request = Cost::each(1, fees.request.unwrap_or(0));
+        tools
+            .zip(request)
+            .and_then(|(tools, request)| most.checked_add(tools)?.checked_add(request))
+            .ok_or(BoundError::Range)
     }
 
     /// The model's own facts may stand on any of its rows; the largest figure counts.
@@ -162,12 +226,12 @@ impl Quote {
         }
     }
 
-    /// The rates of every row that [`Quote::charge`] may pick for up to so many input tokens.
-    fn rates_reachable<'a>(
+    /// Every row that [`Quote::charge`] may pick for up to so many input tokens.
+    fn rows_reachable<'a>(
         &'a self,
         ask: &Ask<'_>,
         input_tokens: u64,
-    ) -> impl Iterator<Item = Rates> + 'a {
+    ) -> impl Iterator<Item = &'a Price> + 'a {
         let requested = match ask.service_tier {
             // The provider's project settings decide what `auto` is, and the dearest they allow is this.
             None | Some("" | "auto") => Tier::new("priority"),
@@ -180,8 +244,19 @@ impl Quote {
             .filter(move |row| row.reached_by(input_tokens))
             .map(|row| &**row)
             .chain([self.first_default()])
-            .map(|row| row.rates.with_fallbacks())
     }
+}
+
+fn tokens_bound(rates: &Rates, input_tokens: u64, output_tokens: u64) -> Result<Cost, BoundError> {
+    let input = dearest_cost(input_tokens, rates.dearest_input(), "input")?;
+    let output = dearest_cost(output_tokens, rates.dearest_output(), "output")?;
+    input.checked_add(output).ok_or(BoundError::Range)
+}
+
+/// At the dearest place it may be computed in, and the speed it asks for.
+fn multiplied(cost: Cost, fees: &Fees, ask: &Ask<'_>) -> Option<Cost> {
+    let speed_bps = fees.speed_bps(ask.speed).max(PLAIN_BPS);
+    cost.times_bps(fees.dearest_region_bps(), speed_bps)
 }
 
 fn dearest_cost(tokens: u64, rate: Option<i64>, side: &'static str) -> Result<Cost, BoundError> {

@@ -1,9 +1,17 @@
 //! What an exchange costs.
 
-use crate::{Amount, Buckets, Flag, Flags, Line, Price, PriceId, Quote, Rates, Tier};
+use crate::{
+    Amount, Buckets, Flag, Flags, Line, Price, PriceId, Quote, Rates, Tier,
+    fees::{PLAIN_BPS, UnitError},
+};
 
-/// Prices are per this many units.
-const UNITS_PER_PRICE: i128 = 1_000_000;
+/// A token's price is per 1,000,000, a minute has 60,000 milliseconds, and two multipliers are in
+/// basis points: in this part of a nano-USD every cost is a whole number.
+const PARTS_PER_NANO: i128 = 300_000_000_000_000;
+/// Parts of a token at one nano-USD per 1,000,000, before the multipliers.
+const PARTS_PER_TOKEN: i128 = 3;
+/// Parts of a millisecond at one nano-USD per minute.
+const PARTS_PER_MS: i128 = 5_000_000_000;
 
 /// What one line costs, and by which row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +24,26 @@ pub struct Charged {
     pub flags: Flags,
 }
 
+/// How the provider served an exchange, as its answer says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served<'a> {
+    /// The service tier.
+    pub tier: Option<&'a str>,
+    /// Where it was computed, if that has a price (`us`).
+    pub region: Option<&'a str>,
+    /// How fast, if that has a price (`fast`).
+    pub speed: Option<&'a str>,
+}
+
+impl<'a> From<Option<&'a str>> for Served<'a> {
+    fn from(tier: Option<&'a str>) -> Self {
+        Self {
+            tier,
+            ..Self::default()
+        }
+    }
+}
+
 /// Why a line cannot be charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChargeError {
@@ -25,29 +53,54 @@ pub enum ChargeError {
         /// The bucket's name.
         bucket: &'static str,
     },
+    /// Something other than tokens was used and the row has no fee for it.
+    #[error("no fee for {unit}")]
+    UnitUnpriced {
+        /// The unit's name.
+        unit: &'static str,
+    },
     /// The product does not fit an amount.
     #[error("the charge is larger than any amount")]
     Range,
 }
 
 impl Quote {
-    /// What the line costs at the tier that served. The largest `min_context` below the line's input
+    /// What the line costs as it was served. The largest `min_context` below the line's input
     /// prices the whole line. The one rounding, up to whole nano-USD, is here.
     ///
-    /// A tier without a row for this input is charged at the default tier's, flagged.
+    /// A tier without a row for this input is charged at the default tier's, flagged. Multipliers
+    /// of region and speed are on tokens only; what has no fee at its tier has that of the default one.
     ///
     /// # Errors
-    /// [`ChargeError`] when a bucket has no rate or the product no room.
-    pub fn charge(&self, line: &Line, service_tier: Option<&str>) -> Result<Charged, ChargeError> {
-        let (row, flags) = self.row(
+    /// [`ChargeError`] when a bucket has no rate, a unit no fee, or the product no room.
+    pub fn charge<'a>(
+        &self,
+        line: &Line,
+        served: impl Into<Served<'a>>,
+    ) -> Result<Charged, ChargeError> {
+        let served = served.into();
+        let (row, mut flags) = self.row(
             line.buckets.input(),
-            &Tier::new(service_tier.unwrap_or_default()),
+            &Tier::new(served.tier.unwrap_or_default()),
         );
-        let amount = Cost::of(&line.buckets, &row.rates)?
-            .round_up()
-            .ok_or(ChargeError::Range)?;
+        let base = &self.first_default().fees;
+        let mut cost = Cost::of(&line.buckets, &row.rates)?;
+        if !(row.fees.is_none() && base.is_none() && line.units.is_none()) {
+            let fees = row.fees.or(base);
+            let (units, is_tool_unpriced) = fees.cost(line).map_err(|error| match error {
+                UnitError::Unpriced(unit) => ChargeError::UnitUnpriced { unit },
+                UnitError::Range => ChargeError::Range,
+            })?;
+            if is_tool_unpriced {
+                flags.set(Flag::ToolUnpriced);
+            }
+            cost = cost
+                .times_bps(fees.region_bps(served.region), fees.speed_bps(served.speed))
+                .and_then(|cost| cost.checked_add(units))
+                .ok_or(ChargeError::Range)?;
+        }
         Ok(Charged {
-            amount,
+            amount: cost.round_up().ok_or(ChargeError::Range)?,
             price: row.id,
             flags,
         })
@@ -105,19 +158,56 @@ pub fn text_cost(input: (u64, i64), output: (u64, i64)) -> Option<Amount> {
         .round_up()
 }
 
-/// An exact cost, in millionths of a nano-USD (1e-15 USD): tokens times nano-USD per 1,000,000.
+/// An exact cost, in [`PARTS_PER_NANO`]. Whatever fits an amount fits here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost(i128);
 
 impl Cost {
-    /// So many tokens at this rate.
+    /// So many tokens, or characters, at this rate per 1,000,000.
     pub(crate) fn new(tokens: u64, rate: i64) -> Option<Self> {
-        i128::from(tokens).checked_mul(i128::from(rate)).map(Self)
+        let plain = i128::from(PLAIN_BPS);
+        Self::product(
+            tokens,
+            rate,
+            PARTS_PER_TOKEN.checked_mul(plain)?.checked_mul(plain)?,
+        )
+    }
+
+    /// So many milliseconds at this rate per minute.
+    pub(crate) fn of_time(ms: u64, rate: i64) -> Option<Self> {
+        Self::product(ms, rate, PARTS_PER_MS)
+    }
+
+    /// So many at this fee each.
+    pub(crate) fn each(count: u64, fee: i64) -> Option<Self> {
+        Self::product(count, fee, PARTS_PER_NANO)
+    }
+
+    fn product(count: u64, rate: i64, parts: i128) -> Option<Self> {
+        i128::from(count)
+            .checked_mul(i128::from(rate))?
+            .checked_mul(parts)
+            .map(Self)
+    }
+
+    /// Twice multiplied, in basis points. Exact for sums of tokens' costs; else rounded up to a part.
+    pub(crate) fn times_bps(self, region_bps: i64, speed_bps: i64) -> Option<Self> {
+        let plain = i128::from(PLAIN_BPS);
+        let square = plain.checked_mul(plain)?;
+        let times = i128::from(region_bps).checked_mul(i128::from(speed_bps))?;
+        if times == square {
+            return Some(self);
+        }
+        let whole = self.0.checked_div_euclid(square)?.checked_mul(times)?;
+        let rest = self.0.checked_rem_euclid(square)?.checked_mul(times)?;
+        let up = i128::from(rest.checked_rem_euclid(square)? > 0);
+        let rest = rest.checked_div_euclid(square)?.checked_add(up)?;
+        whole.checked_add(rest).map(Self)
     }
 
     /// The most that is still no more than this amount after rounding.
     pub(crate) fn within(amount: Amount) -> Self {
-        Self(i128::from(amount.nano()).saturating_mul(UNITS_PER_PRICE))
+        Self(i128::from(amount.nano()).saturating_mul(PARTS_PER_NANO))
     }
 
     pub(crate) fn checked_add(self, other: Self) -> Option<Self> {
@@ -154,8 +244,8 @@ impl Cost {
 
     /// The one rounding of money in this program: up, to whole nano-USD. `None` past an amount's range.
     pub(crate) fn round_up(self) -> Option<Amount> {
-        let whole = self.0.checked_div_euclid(UNITS_PER_PRICE)?;
-        let rest = self.0.checked_rem_euclid(UNITS_PER_PRICE)?;
+        let whole = self.0.checked_div_euclid(PARTS_PER_NANO)?;
+        let rest = self.0.checked_rem_euclid(PARTS_PER_NANO)?;
         let nano = whole.checked_add(i128::from(rest > 0))?;
         i64::try_from(nano).ok().map(Amount::from_nano)
     }
@@ -187,8 +277,8 @@ mod tests {
         let rounded = |cost| Cost(cost).round_up().map(Amount::nano);
         assert_eq!(rounded(0), Some(0));
         assert_eq!(rounded(1), Some(1));
-        assert_eq!(rounded(1_000_000), Some(1));
-        assert_eq!(rounded(1_000_001), Some(2));
+        assert_eq!(rounded(PARTS_PER_NANO), Some(1));
+        assert_eq!(rounded(PARTS_PER_NANO + 1), Some(2));
         assert_eq!(rounded(-1), Some(0));
         assert_eq!(rounded(i128::MAX), None);
     }

@@ -9,12 +9,16 @@ mod amount;
 mod book;
 mod bound;
 mod charge;
+mod fees;
 mod price;
+mod units;
 mod usage;
 
 pub use amount::{Amount, AmountError};
 pub use book::{Book, Quote, undated};
 pub use bound::{Ask, Bound, BoundError, OutputLimit};
-pub use charge::{ChargeError, Charged, text_cost};
+pub use charge::{ChargeError, Charged, Served, text_cost};
+pub use fees::Fees;
 pub use price::{Pattern, Price, PriceId, Rates, Tier};
+pub use units::{ImageKind, PerTool, Tool, Units};
 pub use usage::{Buckets, Flag, Flags, Line, Usage};

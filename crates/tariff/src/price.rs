@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Fees;
+
 /// The price row's primary key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PriceId(pub i64);
@@ -94,6 +96,12 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// Whether no token has a price.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The rates with the fallbacks filled in; `None` is left where there is none.
     #[must_use]
     pub fn with_fallbacks(self) -> Self {
@@ -165,8 +173,10 @@ pub struct Price {
     pub valid_from_ms: i64,
     /// In force until just before this instant; `None` while current.
     pub valid_to_ms: Option<i64>,
-    /// The figures.
+    /// The figures for tokens.
     pub rates: Rates,
+    /// The figures for everything else.
+    pub fees: Fees,
     /// Most input tokens the model takes, for bounds.
     pub context_window: Option<u64>,
     /// Most output tokens the model gives, for bounds.

@@ -4,6 +4,8 @@ use std::ops::{BitOr, BitOrAssign};
 
 use serde::Serialize;
 
+use crate::{ImageKind, Served, Units};
+
 /// Token counts by kind of price. Disjoint: their sum is the billed total.
 ///
 /// The names are those of the price columns (`in_text`, `cr_text` for cache reads, `cw_5m` and
@@ -74,6 +76,10 @@ pub struct Line {
     pub model: Option<String>,
     /// What it used.
     pub buckets: Buckets,
+    /// What it used beside tokens.
+    pub units: Units,
+    /// What kind of images `units` counts.
+    pub image: ImageKind,
 }
 
 /// What an exchange used.
@@ -83,6 +89,10 @@ pub struct Usage {
     pub lines: Vec<Line>,
     /// The tier that really served, as the answer says it (`default`, `flex`, `priority`, …).
     pub service_tier: Option<String>,
+    /// Where it was computed, as the answer says it, if that may have a price (`us`).
+    pub region: Option<String>,
+    /// How fast, as the answer says it, if that may have a price (`fast`).
+    pub speed: Option<String>,
     /// What the provider itself says the answer cost.
     pub provider_cost: Option<crate::Amount>,
     /// Anomalies that reading survived.
@@ -90,6 +100,16 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// How it was served.
+    #[must_use]
+    pub fn served(&self) -> Served<'_> {
+        Served {
+            tier: self.service_tier.as_deref(),
+            region: self.region.as_deref(),
+            speed: self.speed.as_deref(),
+        }
+    }
+
     /// All lines' buckets added up.
     #[must_use]
     pub fn total(&self) -> Buckets {
@@ -136,6 +156,8 @@ pub enum Flag {
     BadNumber = 64,
     /// No price for the tier that served; the default tier's was used.
     TierUnpriced = 128,
+    /// No fee for a tool that was called; it was charged as free.
+    ToolUnpriced = 256,
 }
 
 /// A set of [`Flag`]s.

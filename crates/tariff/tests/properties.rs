@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use tariff::{
-    Amount, Ask, Book, Buckets, ChargeError, Flag, Line, OutputLimit, Pattern, Price, PriceId,
-    Quote, Rates, Tier,
+    Amount, Ask, Book, Buckets, ChargeError, Fees, Flag, Line, OutputLimit, Pattern, Price,
+    PriceId, Quote, Rates, Tier,
 };
 
 /// Far above any real rate (1,000 USD per 1,000,000 tokens), far below where products overflow.
@@ -57,6 +57,7 @@ fn row(tier: &'static str, min_context: u64) -> BoxedStrategy<Price> {
             valid_from_ms: 0,
             valid_to_ms: None,
             rates,
+            fees: Fees::default(),
             context_window: Some(5_000),
             output_max: Some(2_000),
         })
@@ -132,8 +133,8 @@ fn cost(quote: &Quote, buckets: Buckets) -> i64 {
     quote
         .charge(
             &Line {
-                model: None,
                 buckets,
+                ..Line::default()
             },
             None,
         )
@@ -144,8 +145,8 @@ fn cost(quote: &Quote, buckets: Buckets) -> i64 {
 
 fn add(a: Buckets, b: Buckets) -> Buckets {
     let line = |buckets| Line {
-        model: None,
         buckets,
+        ..Line::default()
     };
     tariff::Usage {
         lines: vec![line(a), line(b)],
@@ -176,7 +177,7 @@ proptest! {
             Some(tier) => [None, Some("default"), Some(tier)][served],
         };
         let usage = buckets(bound.input_tokens * share.0 / 100, bound.output_tokens * share.1 / 100, &cuts);
-        let charged = quote.charge(&Line { model: None, buckets: usage }, served).expect("chargeable");
+        let charged = quote.charge(&Line { buckets: usage, ..Line::default() }, served).expect("chargeable");
         prop_assert!(charged.amount <= bound.amount, "{charged:?} {bound:?}");
     }
 
@@ -257,6 +258,7 @@ fn plain(id: i64) -> Price {
             out_text: Some(8_000_000),
             ..Rates::default()
         },
+        fees: Fees::default(),
         context_window: None,
         output_max: None,
     }
@@ -272,11 +274,11 @@ fn a_tier_without_a_price_costs_as_the_default_tier_and_is_flagged() {
     };
     let quote = quote(vec![plain(1), flex_above]);
     let line = |in_text| Line {
-        model: None,
         buckets: Buckets {
             in_text,
             ..Buckets::default()
         },
+        ..Line::default()
     };
     let unpriced = quote
         .charge(&line(5), Some("priority"))

@@ -2,7 +2,9 @@
 //!
 //! The rates are figures of `config/model_prices.json`, in USD per 1,000,000 tokens.
 
-use tariff::{Amount, Book, Buckets, Flag, Line, Pattern, Price, PriceId, Quote, Rates, Tier};
+use tariff::{
+    Amount, Book, Buckets, Fees, Flag, Line, Pattern, Price, PriceId, Quote, Rates, Tier,
+};
 
 /// USD per 1,000,000 tokens as a rate.
 fn usd(text: &str) -> Option<i64> {
@@ -19,6 +21,7 @@ fn price(id: i64, tier: &str, min_context: u64, rates: Rates) -> Price {
         valid_from_ms: 0,
         valid_to_ms: None,
         rates,
+        fees: Fees::default(),
         context_window: None,
         output_max: None,
     }
@@ -42,8 +45,8 @@ fn charge(quote: &Quote, tier: Option<&str>, buckets: Buckets) -> i64 {
     let charged = quote
         .charge(
             &Line {
-                model: None,
                 buckets,
+                ..Line::default()
             },
             tier,
         )

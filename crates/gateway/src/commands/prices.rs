@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ledger::admin::{Admin, Imported, NewPrice};
-use tariff::{Pattern, Price, PriceId, Rates, Tier};
+use tariff::{Fees, Pattern, Price, PriceId, Rates, Tier};
 
 use super::{now_ms, table::Table};
 use crate::{
@@ -79,6 +79,7 @@ async fn set(set: SetPrice, admin: &mut Admin) -> Result<(), Fatal> {
             out_text: set.output.map(rate),
             ..Rates::default()
         },
+        fees: Fees::default(),
         context_window: set.context_window,
         output_max: set.output_max,
     };

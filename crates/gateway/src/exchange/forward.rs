@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header, request, uri::PathAndQuery};
 use http_body::Body;
-use ledger::{AccessToken, SecretSource};
+use ledger::{AccessToken, Dialect, SecretSource};
 use proxy::{Answer, BoxError, Pool, SendError, SendErrorKind, headers};
 use tracing::{error, warn};
 
 use crate::{
-    endpoint::below_base,
+    endpoint::Endpoint,
     gateway::Gateway,
     places::{self, Place},
     refusal::Refusal,
@@ -19,6 +19,8 @@ use crate::{
 /// Where a request goes, and as what.
 pub(super) struct Route {
     pub(super) place: Arc<Place>,
+    /// What is appended to the place's base, less the query.
+    path: String,
     /// The access token's own key instead of the place's.
     pub(super) own: Option<headers::Credential>,
 }
@@ -33,11 +35,12 @@ impl Route {
         place: Arc<Place>,
         is_only: bool,
         token: &AccessToken,
+        endpoint: &Endpoint<'_>,
         shown: Option<&SecretSource>,
     ) -> Result<Self, Refusal> {
         let own = shown
             .or(token.upstream_key.as_ref())
-            .map(places::credential)
+            .map(|key| places::credential(key, place.dialect))
             .transpose();
         let own = match own {
             Ok(Some(_)) if !is_only => {
@@ -51,7 +54,22 @@ impl Route {
                 reason: "the access token's own provider key is not set up properly",
             }
         })?;
-        Ok(Self { place, own })
+        let path = path(place.dialect, endpoint)?;
+        Ok(Self { place, path, own })
+    }
+}
+
+/// The path that a dialect has for an endpoint. Only Azure knows deployments; without one its paths are those of its
+/// `v1`, which takes them as models.
+fn path(dialect: Dialect, endpoint: &Endpoint<'_>) -> Result<String, Refusal> {
+    let below = endpoint.below;
+    match (dialect, endpoint.deployment) {
+        (Dialect::Azure, Some(name)) => Ok(format!("/deployments/{name}{below}")),
+        (Dialect::Azure, None) => Ok(format!("/v1{below}")),
+        (Dialect::OpenAi | Dialect::Anthropic, None) => Ok(below.to_owned()),
+        (Dialect::OpenAi | Dialect::Anthropic, Some(name)) => Err(Refusal::ModelNotFound {
+            model: name.to_owned(),
+        }),
     }
 }
 
@@ -69,7 +87,7 @@ where
 {
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
-    *request.uri_mut() = upstream_uri(&head.uri, route.place.query.as_deref());
+    *request.uri_mut() = upstream_uri(&route.path, route.place.query.as_deref(), &head.uri);
     // The case of header names is kept here by hyper.
     *request.extensions_mut() = head.extensions.clone();
     *request.headers_mut() = headers::upstream_request_headers(
@@ -93,12 +111,9 @@ where
         .await
 }
 
-/// The path below our base, and the query as it is, behind the place's own.
-fn upstream_uri(uri: &Uri, own: Option<&str>) -> Uri {
-    let path = match below_base(uri.path()) {
-        "" => "/",
-        path => path,
-    };
+/// The path, and the query as it is, behind the place's own.
+fn upstream_uri(path: &str, own: Option<&str>, uri: &Uri) -> Uri {
+    let path = if path.is_empty() { "/" } else { path };
     let path_and_query = match (own, uri.query()) {
         (Some(own), Some(query)) => format!("{path}?{own}&{query}"),
         (None, Some(query)) | (Some(query), None) => format!("{path}?{query}"),

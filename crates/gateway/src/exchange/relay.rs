@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
-use ledger::AccessToken;
+use ledger::{AccessToken, Dialect};
 use meter::{AnswerMeter, UsageFrameFilter};
 use proxy::{Answer, BoxError, Observed, headers};
 use tracing::error;
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     answer::{AtAnswer, Parts, Till},
     body::RequestBody,
+    endpoint::Endpoint,
     gateway::Entry,
     passing::Passing,
     refusal::Refusal,
@@ -90,6 +91,7 @@ impl Exchange {
     /// An exchange that costs nothing, or that nobody could meter and the operator lets through.
     pub(super) async fn unmetered(
         &mut self,
+        endpoint: &Endpoint<'_>,
         token: Arc<AccessToken>,
         entry: Entry,
         request: Request<RequestBody>,
@@ -100,10 +102,13 @@ impl Exchange {
         let is_only = only.is_some();
         let place = match only {
             Some(place) => place,
-            // Several upstreams, and no model that would choose: the first by priority.
-            None => gateway.places.first(&catalog)?,
+            // Several upstreams, and no model that would choose.
+            None if endpoint.is_anthropic() => {
+                gateway.places.first_of(&catalog, Dialect::Anthropic)?
+            }
+            None => gateway.places.first_of(&catalog, Dialect::OpenAi)?,
         };
-        let route = Route::new(place, is_only, &token, None)?;
+        let route = Route::new(place, is_only, &token, endpoint, None)?;
         self.record().upstream = Some(route.place.name.clone());
         let (head, body) = request.into_parts();
         let bytes_max = gateway.settings.body_bytes_max;

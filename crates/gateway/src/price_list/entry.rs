@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
-use tariff::{Amount, AmountError, Pattern, Price, PriceId, Rates, Tier};
+use tariff::{Amount, AmountError, Fees, Pattern, Price, PriceId, Rates, Tier};
 
 use super::{
-    LeftOut, Members, Options, Warning,
+    LeftOut, Members, Options, Warning, fees,
     key::{self, Key},
 };
 
@@ -65,10 +65,13 @@ pub(super) fn read(model: &str, value: &RawValue, options: &Options) -> Result<E
         warnings: BTreeSet::new(),
         figures_left_out: BTreeSet::new(),
     };
-    let mut listed = figures(&members, mode == "realtime", &mut entry)?;
+    let mut listed = figures(&members, mode, &mut entry)?;
+    let by_token = listed.values().any(|rates| !rates.is_none());
+    let fees = fees::read(&members, mode, by_token, &mut entry)?;
     distrust_cheap_cache_writes(&mut listed, &mut entry.warnings);
-    check(&listed, mode, &members, options, &mut entry.warnings)?;
-    let converses = matches!(mode, "chat" | "responses" | "realtime");
+    check(&listed, &fees, mode, &members, options, &mut entry.warnings)?;
+    listed.entry(BASE).or_default();
+    let converses = by_token && matches!(mode, "chat" | "responses" | "realtime");
     if converses
         && listed
             .get(&BASE)
@@ -88,6 +91,12 @@ pub(super) fn read(model: &str, value: &RawValue, options: &Options) -> Result<E
             valid_from_ms: 0,
             valid_to_ms: None,
             rates,
+            // The other tiers and sizes fall back to these.
+            fees: if (tier, min_context) == BASE {
+                fees.clone()
+            } else {
+                Fees::default()
+            },
             context_window: facts.context_window,
             output_max: facts.output_max,
         });
@@ -96,7 +105,9 @@ pub(super) fn read(model: &str, value: &RawValue, options: &Options) -> Result<E
 }
 
 /// Every figure that has a place in a price row; the keys of those that have none go into the entry.
-fn figures(members: &Members<'_>, realtime: bool, entry: &mut Entry) -> Result<Listed, LeftOut> {
+fn figures(members: &Members<'_>, mode: &str, entry: &mut Entry) -> Result<Listed, LeftOut> {
+    let by_token = members.0.iter().any(|(key, _)| Key::parse(key).is_some());
+    let realtime = mode == "realtime";
     let mut listed = Listed::new();
     let mut stand_ins = Vec::new();
     for (key, value) in &members.0 {
@@ -110,7 +121,7 @@ fn figures(members: &Members<'_>, realtime: bool, entry: &mut Entry) -> Result<L
             }
         } else if let Some(place) = Key::parse_stand_in(key, realtime) {
             stand_ins.extend(rate(key, value)?.map(|rate| (place, rate)));
-        } else if key::is_price(key) && !is_zero(value) {
+        } else if key::is_price(key) && !fees::is_read(key, mode, by_token) && !is_zero(value) {
             entry.figures_left_out.insert(key.to_string());
         }
     }
@@ -156,6 +167,7 @@ fn distrust_cheap_cache_writes(listed: &mut Listed, warnings: &mut BTreeSet<Warn
 
 fn check(
     listed: &Listed,
+    fees: &Fees,
     mode: &str,
     members: &Members<'_>,
     options: &Options,
@@ -166,6 +178,15 @@ fn check(
         .0
         .iter()
         .any(|(key, value)| key::is_price(key) && !is_zero(value));
+    if fees::is_absurd(fees) {
+        if !options.allow_absurd {
+            return Err(LeftOut::Absurd);
+        }
+        warnings.insert(Warning::Absurd);
+    }
+    if base.in_text.is_none() && fees::are_enough(fees) {
+        return Ok(());
+    }
     if base.in_text.is_none() {
         return Err(if priced {
             LeftOut::OtherUnit
@@ -179,7 +200,7 @@ fn check(
         base.out_audio,
         base.out_image,
     ];
-    if outputs.iter().all(Option::is_none) && mode != "embedding" {
+    if outputs.iter().all(Option::is_none) && mode != "embedding" && !fees::are_enough(fees) {
         return Err(LeftOut::NoOutputPrice);
     }
     let all = || {
@@ -193,7 +214,7 @@ fn check(
         }
         warnings.insert(Warning::Absurd);
     }
-    if all().all(|rate| rate == 0) {
+    if all().all(|rate| rate == 0) && fees.is_none() {
         warnings.insert(Warning::Free);
     }
     Ok(())
@@ -292,7 +313,7 @@ fn count(members: &Members<'_>, name: &str) -> Option<u64> {
     fraction.bytes().all(|digit| digit == b'0').then_some(count)
 }
 
-fn members(value: &RawValue) -> Option<Members<'_>> {
+pub(super) fn members(value: &RawValue) -> Option<Members<'_>> {
     serde_json::from_str(value.get()).ok()
 }
 
@@ -300,7 +321,7 @@ fn text<'a>(members: &Members<'a>, name: &str) -> Option<&'a str> {
     serde_json::from_str(find(members, name)?.get()).ok()
 }
 
-fn find<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
+pub(super) fn find<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
     members
         .0
         .iter()

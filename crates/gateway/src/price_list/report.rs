@@ -35,6 +35,8 @@ pub(crate) enum LeftOut {
     NoPrice,
     /// Priced, but not by the token.
     OtherUnit,
+    /// One kind of image of a model: it stands in that model's row.
+    KindOfImage,
     /// No price for output tokens, though the model gives some.
     NoOutputPrice,
     /// Above 1,000 USD per 1,000,000 tokens: more likely a mistake of the list than a price.
@@ -64,6 +66,8 @@ pub(crate) enum Warning {
     NoOutputMax,
     /// No context window is listed.
     NoContextWindow,
+    /// Searches cost by the size of their context.
+    SearchSizes,
 }
 
 impl Report {
@@ -147,9 +151,8 @@ impl fmt::Display for LeftOut {
             Self::NameTaken => "another entry of the list bears this name",
             Self::LooksLikePattern => "the name ends in *, which would make it a pattern",
             Self::NoPrice => "no price listed",
-            Self::OtherUnit => {
-                "not priced by the token (images, seconds, characters, pages, queries)"
-            }
+            Self::OtherUnit => "priced by a unit that price rows do not have",
+            Self::KindOfImage => "one kind of image of a model: in that model's row",
             Self::NoOutputPrice => "no price for output tokens",
             Self::Absurd => {
                 "dearer than 1,000 USD per 1,000,000 tokens, likely a mistake of the list"
@@ -179,6 +182,9 @@ impl fmt::Display for Warning {
             }
             Self::NoOutputMax => {
                 "no output maximum listed: holds assume OUTPUT_MAX_ASSUMED where a request has no limit"
+            }
+            Self::SearchSizes => {
+                "searches cost by the size of their context: each costs as a medium one"
             }
             Self::NoContextWindow => {
                 "no context window listed: holds assume CONTEXT_WINDOW_ASSUMED where a request refers to images or files"

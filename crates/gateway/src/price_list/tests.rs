@@ -70,7 +70,8 @@ fn every_model_of_the_shipped_list_is_imported_or_reported() {
         .iter()
         .map(|price| price.pattern.clone())
         .collect();
-    assert_eq!(with_rows.len(), list.report.imported);
+    // A model of which the list has only the kinds of its images is in no entry of its own.
+    assert_eq!(with_rows.len(), list.report.imported + 1);
     let reported: std::collections::HashSet<&String> =
         list.report.left_out.values().flatten().collect();
     for model in all.keys() {
@@ -80,7 +81,7 @@ fn every_model_of_the_shipped_list_is_imported_or_reported() {
 }
 
 #[test]
-fn the_shipped_list_leaves_out_what_is_not_priced_by_the_token() {
+fn the_shipped_list_leaves_out_what_has_no_price_and_kinds_of_images() {
     let list = shipped();
     let counts: Vec<_> = list
         .report
@@ -93,10 +94,11 @@ fn the_shipped_list_leaves_out_what_is_not_priced_by_the_token() {
         [
             (LeftOut::Sample, 1),
             (LeftOut::NoPrice, 25),
-            (LeftOut::OtherUnit, 124)
+            (LeftOut::OtherUnit, 2),
+            (LeftOut::KindOfImage, 78)
         ]
     );
-    assert_eq!((list.report.imported, list.prices.len()), (632, 951));
+    assert_eq!((list.report.imported, list.prices.len()), (676, 996));
 }
 
 #[test]
@@ -289,11 +291,91 @@ fn a_cache_write_below_the_input_price_is_not_taken() {
 }
 
 #[test]
+fn what_is_no_token_has_fees() {
+    let list = shipped();
+    let fees = |model| &row(&list, model, "default", 0).fees;
+    // Listed for input and output, and one price all the same; a second of 0.017 / 60 is a minute of 0.017.
+    assert_eq!(fees("whisper-1").audio_in_minute, usd("0.006"));
+    assert_eq!(fees("whisper-1").audio_out_minute, None);
+    assert_eq!(fees("gpt-realtime-whisper").audio_in_minute, usd("0.017"));
+    assert_eq!(fees("gpt-4o-mini-tts").audio_out_minute, usd("0.015"));
+    assert_eq!(fees("tts-1").characters, usd("15"));
+    assert_eq!(fees("mistral/mistral-ocr-latest").page, usd("0.004"));
+    assert_eq!(fees("perplexity/search").query, usd("0.005"));
+    assert_eq!(fees("sora-2").video_minute, usd("6"));
+    let searches = |model| fees(model).tools.get(tariff::Tool::WebSearch);
+    assert_eq!(searches("claude-sonnet-5"), usd("0.01"));
+    assert_eq!(searches("gpt-4o-search-preview"), usd("0.035"));
+    assert_eq!(
+        fees("claude-opus-4-6").speeds_bps,
+        [(Box::from("fast"), 60_000)]
+    );
+    assert_eq!(
+        fees("claude-sonnet-5").regions_bps,
+        [(Box::from("us"), 11_000)]
+    );
+    assert_eq!(
+        fees("gpt-5.6-sol").regions_bps,
+        [(Box::from("eu"), 11_000), (Box::from("us"), 11_000)]
+    );
+    assert!(
+        list.report.warnings[&Warning::SearchSizes].contains(&"gpt-4o-search-preview".to_owned())
+    );
+}
+
+#[test]
+fn kinds_of_images_are_in_the_row_of_their_model() {
+    let list = shipped();
+    let images = |model| {
+        let row = row(&list, model, "default", 0);
+        let named = row.fees.images.iter();
+        named
+            .map(|(name, fee)| (name.to_string(), *fee))
+            .collect::<Vec<_>>()
+    };
+    let fee = |name: &str, usd: &str| (name.to_owned(), self::usd(usd).expect("a price"));
+    assert_eq!(
+        images("dall-e-2"),
+        [
+            fee("*", "0.02"),
+            fee("1024x1024", "0.02"),
+            fee("256x256", "0.016"),
+            fee("512x512", "0.018"),
+        ]
+    );
+    assert_eq!(
+        images("azure/dall-e-3")[..3],
+        [
+            fee("1024x1024/hd", "0.08"),
+            fee("1024x1024/standard", "0.04"),
+            fee("1024x1792/hd", "0.12"),
+        ]
+    );
+    // Billed by the token, as its answers report.
+    assert_eq!(images("gpt-image-1"), []);
+}
+
+#[test]
+fn absurd_fees_are_left_out_unless_asked_for() {
+    let dear = r#""mode": "image_generation", "output_cost_per_image": 200"#;
+    let text = format!(r#"{{"m": {{"litellm_provider": "openai", {dear}}}}}"#);
+    let list = read(&text, &Options::default()).expect("a price list");
+    assert_eq!(left_out(&list), [&LeftOut::Absurd]);
+    let options = Options {
+        allow_absurd: true,
+        ..Options::default()
+    };
+    let list = read(&text, &options).expect("a price list");
+    assert_eq!(list.report.imported, 1);
+    assert!(list.report.warnings.contains_key(&Warning::Absurd));
+}
+
+#[test]
 fn figures_without_a_column_are_reported_by_key() {
     let list = shipped();
     let keys = &list.report.figures_left_out;
-    assert!(keys["search_context_cost_per_query"].contains(&"claude-sonnet-5".to_owned()));
-    assert!(keys["regional_processing_uplift_multiplier_eu"].contains(&"gpt-5.4".to_owned()));
+    assert!(keys["annotation_cost_per_page"].contains(&"mistral/mistral-ocr-latest".to_owned()));
+    assert!(keys["citation_cost_per_token"].contains(&"perplexity/sonar-deep-research".to_owned()));
     assert!(
         !keys.contains_key("input_cost_per_audio_per_second_above_128k_tokens"),
         "zeros are nothing to report"
@@ -424,7 +506,7 @@ fn models_without_the_prices_they_need_are_named_with_the_reason() {
     let reason = |members| left_out(&one(members, &Options::default()))[0].clone();
     assert_eq!(reason(r#""max_tokens": 1"#), LeftOut::NoPrice);
     assert_eq!(
-        reason(r#""input_cost_per_second": 0.1"#),
+        reason(r#""output_cost_per_video_token": 0.1"#),
         LeftOut::OtherUnit
     );
     assert_eq!(

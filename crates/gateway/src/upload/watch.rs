@@ -6,23 +6,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use meter::{RequestFacts, RequestScanner};
+use meter::{BodyScanner, RequestFacts};
 use proxy::{End, Gate, Observer, Split};
 use tokio::sync::oneshot;
 
-use super::{Ahead, Bounds, KEPT_BYTES_MAX, Said, refuse};
+use super::{Ahead, Bounds, Said, refuse};
 use crate::refusal::Refusal;
 
 /// Scans a flowing body and keeps its last byte until the verdict.
 pub(crate) struct Watch {
     /// Gone once the facts, or a refusal, have been told.
-    scanner: Option<Box<RequestScanner>>,
+    scanner: Option<Box<BodyScanner>>,
     /// Leading bytes that the scanner has already seen.
     scanned_ahead: usize,
     /// Bytes passed so far.
     bytes: u64,
     bytes_max: u64,
     kept: Vec<Bytes>,
+    kept_bytes_max: u64,
     /// Taken when the facts, or the refusal, have been told.
     tell: Option<oneshot::Sender<Result<Said, Refusal>>>,
     verdict: oneshot::Receiver<Gate>,
@@ -31,7 +32,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Watches a body of which `ahead` has been scanned already.
     pub(super) fn new(
-        scanner: RequestScanner,
+        scanner: BodyScanner,
         ahead: &[Bytes],
         bounds: Bounds,
         tell: oneshot::Sender<Result<Said, Refusal>>,
@@ -43,6 +44,7 @@ impl Watch {
             bytes: 0,
             bytes_max: bounds.bytes_max,
             kept: Vec::new(),
+            kept_bytes_max: bounds.kept_bytes_max as u64,
             tell: Some(tell),
             verdict,
         }
@@ -65,7 +67,7 @@ impl Observer<Ahead> for Watch {
         let Some(scanner) = &mut self.scanner else {
             return Split::withhold(data);
         };
-        if start < KEPT_BYTES_MAX as u64 {
+        if start < self.kept_bytes_max {
             self.kept.push(data.clone());
         }
         let fresh = data

@@ -1,8 +1,8 @@
 //! Commands about prices.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use tariff::{Pattern, Price, PriceId, Rates};
+use tariff::{Fees, Pattern, Price, PriceId, Rates};
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::{Disconnect, LedgerError, catalog::load};
@@ -100,6 +100,10 @@ struct Columns<'a> {
     sources: Vec<Option<&'a str>>,
     /// In the order of [`in_order`].
     rates: [Vec<Option<i64>>; 12],
+    /// In the order of [`fees_in_order`].
+    fees: [Vec<Option<i64>>; 7],
+    /// In the order of [`tables_in_order`]; JSON.
+    tables: [Vec<Option<String>>; 4],
 }
 
 impl<'a> Columns<'a> {
@@ -133,6 +137,12 @@ impl<'a> Columns<'a> {
             for (column, rate) in columns.rates.iter_mut().zip(in_order(&price.rates)) {
                 column.push(rate);
             }
+            for (column, fee) in columns.fees.iter_mut().zip(fees_in_order(&price.fees)) {
+                column.push(fee);
+            }
+            for (column, table) in columns.tables.iter_mut().zip(tables_in_order(&price.fees)) {
+                column.push(table);
+            }
         }
         columns
     }
@@ -149,8 +159,11 @@ impl<'a> Columns<'a> {
             (&self.disconnects, Type::TEXT_ARRAY),
             (&self.sources, Type::TEXT_ARRAY),
         ];
-        for column in &self.rates {
+        for column in self.rates.iter().chain(&self.fees) {
             params.push((column, Type::INT8_ARRAY));
+        }
+        for column in &self.tables {
+            params.push((column, Type::TEXT_ARRAY));
         }
         params
     }
@@ -184,6 +197,30 @@ const fn in_order(rates: &Rates) -> [Option<i64>; 12] {
     ]
 }
 
+const fn fees_in_order(fees: &Fees) -> [Option<i64>; 7] {
+    [
+        fees.audio_in_minute,
+        fees.audio_out_minute,
+        fees.video_minute,
+        fees.characters,
+        fees.page,
+        fees.query,
+        fees.request,
+    ]
+}
+
+fn tables_in_order(fees: &Fees) -> [Option<String>; 4] {
+    let tools = fees.tools.iter();
+    let tools: Vec<(Box<str>, i64)> = tools
+        .filter_map(|(tool, fee)| Some((tool.name().into(), fee?)))
+        .collect();
+    [&fees.images, &tools, &fees.regions_bps, &fees.speeds_bps].map(|table| {
+        let members: BTreeMap<&str, i64> =
+            table.iter().map(|(name, fee)| (&**name, *fee)).collect();
+        (!members.is_empty()).then(|| serde_json::json!(members).to_string())
+    })
+}
+
 // Rows of one import begin at one instant: none of them is an operator's later word on another.
 // The lock of turnpike.set_price().
 const LOCK: &str = "select pg_advisory_xact_lock(hashtextextended('turnpike.price', 0))";
@@ -197,12 +234,21 @@ const SET: &str = "
              input_audio => turnpike.usd(p.in_audio), input_image => turnpike.usd(p.in_image),
              cached_input_audio => turnpike.usd(p.cr_audio), cached_input_image => turnpike.usd(p.cr_image),
              output_audio => turnpike.usd(p.out_audio), output_image => turnpike.usd(p.out_image),
+             input_audio_minute => turnpike.usd(p.audio_in_minute), output_audio_minute => turnpike.usd(p.audio_out_minute),
+             video_minute => turnpike.usd(p.video_minute), characters => turnpike.usd(p.characters), page => turnpike.usd(p.page),
+             query => turnpike.usd(p.query), request => turnpike.usd(p.request),
+             images => (select jsonb_object_agg(fee.key, turnpike.usd(fee.value::bigint)) from jsonb_each_text(p.images::jsonb) as fee),
+             tools => (select jsonb_object_agg(fee.key, turnpike.usd(fee.value::bigint)) from jsonb_each_text(p.tools::jsonb) as fee),
+             regions => (select jsonb_object_agg(fee.key, fee.value::bigint * 0.0001) from jsonb_each_text(p.regions_bps::jsonb) as fee),
+             speeds => (select jsonb_object_agg(fee.key, fee.value::bigint * 0.0001) from jsonb_each_text(p.speeds_bps::jsonb) as fee),
              tier => p.tier, min_context => p.min_context, context_inclusive => p.inclusive,
              context_window => p.context_window, output_max => p.output_max, disconnect => p.disconnect,
              valid_from => coalesce(to_timestamp(p.valid_from_ms * 0.001), statement_timestamp()), source => p.source)
       from unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::text[],
                   $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
-                  $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[])
+                  $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
+                  $26::bigint[], $27::bigint[], $28::bigint[], $29::text[], $30::text[], $31::text[], $32::text[])
            with ordinality as p (pattern, tier, min_context, inclusive, valid_from_ms, context_window, output_max, disconnect, source,
-                 in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h, out_text, out_reasoning, out_audio, out_image, place)
+                 in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h, out_text, out_reasoning, out_audio, out_image,
+                 audio_in_minute, audio_out_minute, video_minute, characters, page, query, request, images, tools, regions_bps, speeds_bps, place)
      order by p.place";

@@ -1,12 +1,12 @@
 //! Reads the catalog from Postgres, all of it as of one instant.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tariff::{Book, Pattern, Price, PriceId, Rates, Tier};
+use tariff::{Book, Fees, Pattern, PerTool, Price, PriceId, Rates, Tier, Tool};
 use tokio::time::timeout;
 use tokio_postgres::{Client, Row};
 
@@ -92,7 +92,9 @@ pub(crate) const PRICES: &str = "
     select id, pattern, tier, min_context, context_inclusive,
            floor(extract(epoch from valid_from) * 1000)::bigint, floor(extract(epoch from valid_to) * 1000)::bigint,
            in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h,
-           out_text, out_reasoning, out_audio, out_image, context_window, output_max, disconnect
+           out_text, out_reasoning, out_audio, out_image, context_window, output_max, disconnect,
+           audio_in_minute, audio_out_minute, video_minute, characters, page, query, request,
+           images::text, tools::text, regions_bps::text, speeds_bps::text
       from turnpike.price
      where (valid_to is null or valid_to > now() - interval '1 day') and valid_from < coalesce(valid_to, 'infinity')
      order by pattern, tier, min_context, valid_from";
@@ -127,9 +129,47 @@ pub(crate) fn price(row: &Row) -> Result<Price, LedgerError> {
             out_audio: rate(17)?,
             out_image: rate(18)?,
         },
+        fees: fees(row)?,
         context_window: tokens(19)?,
         output_max: tokens(20)?,
     })
+}
+
+fn fees(row: &Row) -> Result<Fees, LedgerError> {
+    let fee = |index| Ok::<Option<i64>, LedgerError>(row.try_get(index)?);
+    let mut tools = PerTool::default();
+    for (name, fee) in table(row, 30)? {
+        // A tool of a newer schema cannot be counted here either.
+        if let Some(tool) = Tool::named(&name) {
+            tools.set(tool, Some(fee));
+        }
+    }
+    Ok(Fees {
+        audio_in_minute: fee(22)?,
+        audio_out_minute: fee(23)?,
+        video_minute: fee(24)?,
+        characters: fee(25)?,
+        page: fee(26)?,
+        query: fee(27)?,
+        request: fee(28)?,
+        images: table(row, 29)?,
+        tools,
+        regions_bps: table(row, 31)?,
+        speeds_bps: table(row, 32)?,
+    })
+}
+
+/// An object of numbers by name; a check constraint holds that it is one.
+fn table(row: &Row, index: usize) -> Result<Vec<(Box<str>, i64)>, LedgerError> {
+    let Some(text) = row.try_get::<_, Option<&str>>(index)? else {
+        return Ok(Vec::new());
+    };
+    let table: BTreeMap<Box<str>, i64> = serde_json::from_str(text).map_err(|error| {
+        LedgerError::config(format!(
+            "a price row holds a table of fees that cannot be read: {error}"
+        ))
+    })?;
+    Ok(table.into_iter().collect())
 }
 
 /// `None` leaves it to the gateway; so does a word of a newer schema.
@@ -143,8 +183,8 @@ fn disconnect(row: &Row) -> Result<Option<Disconnect>, LedgerError> {
 }
 
 const UPSTREAMS: &str = "
-    select id, name, base_url, proxy, priority from turnpike.upstream
-     where enabled and dialect = 'openai' order by priority, name";
+    select id, name, base_url, proxy, priority, dialect from turnpike.upstream
+     where enabled and dialect in ('openai', 'azure', 'anthropic') order by priority, name";
 
 fn upstream(
     row: &Row,
@@ -155,7 +195,11 @@ fn upstream(
         id,
         name: row.try_get(1)?,
         base_url: row.try_get(2)?,
-        dialect: Dialect::OpenAi,
+        dialect: match row.try_get(5)? {
+            "azure" => Dialect::Azure,
+            "anthropic" => Dialect::Anthropic,
+            _ => Dialect::OpenAi,
+        },
         proxy: row.try_get(3)?,
         priority: row.try_get(4)?,
         keys: keys.remove(&id).unwrap_or_default(),

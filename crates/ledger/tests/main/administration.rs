@@ -4,12 +4,39 @@ use ledger::{
     Disconnect, UpstreamId,
     admin::{Admin, IssueToken, NewPrice, UsageBy},
 };
-use tariff::{Amount, Pattern, Price, PriceId, Rates, Tier};
+use tariff::{Amount, Fees, Pattern, PerTool, Price, PriceId, Rates, Tier, Tool};
 
 use crate::support::{Books, digest, now_ms, take};
 
 fn usd(text: &str) -> Amount {
     text.parse().unwrap()
+}
+
+/// Every figure other than tokens', each another one.
+fn fees() -> Fees {
+    let mut tools = PerTool::default();
+    for (tool, fee) in Tool::ALL.into_iter().zip(31..) {
+        tools.set(tool, Some(fee));
+    }
+    let table = |members: &[(&str, i64)]| {
+        members
+            .iter()
+            .map(|(name, fee)| ((*name).into(), *fee))
+            .collect()
+    };
+    Fees {
+        audio_in_minute: Some(21),
+        audio_out_minute: Some(22),
+        video_minute: Some(23),
+        characters: Some(24),
+        page: Some(25),
+        query: Some(26),
+        request: Some(27),
+        images: table(&[("*", 28), ("1024x1024/hd", 29)]),
+        tools,
+        regions_bps: table(&[("us", 11_000)]),
+        speeds_bps: table(&[("fast", 60_001)]),
+    }
 }
 
 fn price(pattern: &str, in_text: i64) -> NewPrice {
@@ -36,6 +63,7 @@ fn price(pattern: &str, in_text: i64) -> NewPrice {
                 out_audio: Some(10),
                 out_image: Some(11),
             },
+            fees: fees(),
             context_window: Some(128_000),
             output_max: Some(16_384),
         },

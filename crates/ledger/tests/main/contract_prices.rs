@@ -237,6 +237,26 @@ async fn setting_a_price_refuses_what_makes_no_sense() {
         "price_rates_not_negative",
     )
     .await;
+    for (arguments, constraint) in [
+        ("tools => '{\"telepathy\": 1}'", "price_tools_known"),
+        ("images => '{\"*\": -1}'", "price_images_are_fees"),
+        ("tools => '{\"maps\": -1}'", "price_tools_are_fees"),
+        ("regions => '{\"us\": -1}'", "price_regions_are_multipliers"),
+        ("speeds => '{\"fast\": -1}'", "price_speeds_are_multipliers"),
+    ] {
+        breaks(
+            &client,
+            &format!("select turnpike.set_price('x', input => 1, {arguments})"),
+            constraint,
+        )
+        .await;
+    }
+    breaks(
+        &client,
+        "insert into turnpike.price (pattern, page) values ('x', -1)",
+        "price_fees_not_negative",
+    )
+    .await;
     breaks(
         &client,
         "insert into turnpike.price (pattern) values ('x')",

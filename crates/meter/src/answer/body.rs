@@ -1,6 +1,6 @@
 //! Finds out whether an answer is JSON or an event stream, and reads it.
 
-use super::{event::Event, harvest::Harvest};
+use super::{audio::Audio, event::Event, harvest::Harvest};
 use crate::{
     Api,
     lexer::Lexer,
@@ -17,6 +17,10 @@ enum Shape {
     /// Only white space and perhaps a byte order mark came.
     Unknown,
     Json(Lexer<false>),
+    /// JSON after JSON (Ollama): the last says so.
+    Lines(Lexer<false>),
+    /// A sound file.
+    Audio(Audio),
     /// Also what is neither (HTML, text): no line of it is an event.
     Stream(Stream),
 }
@@ -44,10 +48,15 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn new(api: Api) -> Self {
+    pub(super) fn new(api: Api, content_type: &str) -> Self {
+        let is_audio = api == Api::Speech && content_type.starts_with("audio/");
         Self {
             api,
-            shape: Shape::Unknown,
+            shape: if is_audio {
+                Shape::Audio(Audio::new(content_type))
+            } else {
+                Shape::Unknown
+            },
             harvest: Harvest::new(api),
             is_complete: false,
             is_lost: false,
@@ -63,6 +72,7 @@ impl Body {
             skipped = bytes.iter().take_while(|byte| blank(byte)).count();
             self.shape = match bytes.get(skipped) {
                 None => return None,
+                Some(b'{') if self.api == Api::Generate => Shape::Lines(Lexer::default()),
                 Some(b'{' | b'[') => Shape::Json(Lexer::default()),
                 Some(_) => Shape::Stream(Stream {
                     splitter: Splitter::default(),
@@ -73,7 +83,7 @@ impl Body {
                 }),
             };
             self.harvest
-                .begin_document(matches!(self.shape, Shape::Stream(_)));
+                .begin_document(matches!(self.shape, Shape::Stream(_)), false);
         }
         let was_complete = self.is_complete;
         let bytes = bytes.get(skipped..).unwrap_or_default();
@@ -87,6 +97,18 @@ impl Body {
                     self.is_complete = lexer.is_done();
                 }
             }
+            Shape::Lines(lexer) => {
+                let at = lines(lexer, bytes, &mut self.harvest, &mut self.is_lost);
+                self.is_complete |= at.is_some();
+                begins = at.map_or(0, |at| {
+                    if at == 0 {
+                        0
+                    } else {
+                        at.saturating_add(skipped)
+                    }
+                });
+            }
+            Shape::Audio(audio) => audio.push(bytes),
             Shape::Stream(stream) => {
                 stream.begins = 0;
                 let mut reader = Reader {
@@ -120,9 +142,49 @@ impl Body {
     /// The bytes have ended. What a last event without a blank line said is known already.
     pub(super) fn finish(&mut self) {
         if let Shape::Stream(stream) = &self.shape {
-            self.harvest.is_error |= Event::named(&stream.name) == Event::Error;
+            self.harvest.is_error |= Event::named(self.api, &stream.name) == Event::Error;
         }
     }
+
+    /// How long the sound plays that passed.
+    pub(super) fn audio_ms(&self) -> Option<u64> {
+        match &self.shape {
+            Shape::Audio(audio) => audio.duration_ms(),
+            _ => None,
+        }
+    }
+}
+
+/// Reads lines of JSON; where the last of them starts, once it has closed.
+fn lines(
+    lexer: &mut Lexer<false>,
+    bytes: &[u8],
+    harvest: &mut Harvest,
+    is_lost: &mut bool,
+) -> Option<usize> {
+    let mut last = None;
+    // A line that began in earlier bytes begins, for these, at 0.
+    let mut begins = 0;
+    let mut at = 0_usize;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if lexer.is_done() || *is_lost {
+            if line.trim_ascii().is_empty() {
+                at = at.saturating_add(line.len());
+                continue;
+            }
+            *lexer = Lexer::default();
+            *is_lost = false;
+            harvest.begin_document(true, false);
+            begins = at;
+        }
+        *is_lost |= lexer.push(line, harvest).is_err();
+        harvest.after(line);
+        if lexer.is_done() && harvest.is_done {
+            last.get_or_insert(begins);
+        }
+        at = at.saturating_add(line.len());
+    }
+    last
 }
 
 /// What the parts of a stream are read with.
@@ -188,13 +250,17 @@ impl Reader<'_> {
 
     /// The JSON of an event has closed: without these bytes no client has the event.
     fn end_value(&mut self) {
-        if self.api != Api::Responses {
-            return;
-        }
         let event = match self.harvest.event {
-            Event::Other => Event::named(&self.stream.name),
+            Event::Other => Event::named(self.api, &self.stream.name),
             event => event,
         };
+        if event == Event::ImageDone {
+            self.harvest.images = self.harvest.images.saturating_add(1);
+            self.harvest.is_finished = true;
+        }
+        if matches!(self.api, Api::ChatCompletions | Api::Completions) {
+            return;
+        }
         // More may follow an error: text, and the terminal event with the usage.
         self.harvest.is_error |= event == Event::Error;
         if event == Event::Terminal {
@@ -208,14 +274,15 @@ impl Reader<'_> {
 
     fn end_document(&mut self) {
         self.stream.lexer = Lexer::default();
-        self.harvest.begin_document(true);
+        let is_beside = Event::is_beside(self.api, &self.stream.name);
+        self.harvest.begin_document(true, is_beside);
     }
 
     fn end_event(&mut self) {
-        match Event::named(&self.stream.name) {
+        match Event::named(self.api, &self.stream.name) {
             Event::Error => self.harvest.is_error = true,
             // Its JSON may have been broken.
-            Event::Terminal if self.api == Api::Responses => self.terminate(),
+            Event::Terminal => self.terminate(),
             _ => {}
         }
         self.stream.name.clear();

@@ -82,9 +82,28 @@ pub(super) fn nano(text: &[u8], scale: i32) -> Option<i64> {
     i64::try_from(whole.checked_add(half_up)?).ok()
 }
 
+/// Milliseconds from a number of seconds, rounded up. Not negative, at most 2^53.
+pub(super) fn millis(text: &[u8]) -> Option<u64> {
+    let decimal = Decimal::parse(text)?;
+    let (whole, rest, _) = decimal.scaled(3)?;
+    if decimal.is_negative && (whole, rest) != (0, 0) {
+        return None;
+    }
+    let ms = whole.checked_add(u128::from(rest > 0))?;
+    (ms <= COUNT_MAX).then(|| u64::try_from(ms).ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_rounded_up_to_milliseconds() {
+        assert_eq!(millis(b"4"), Some(4_000));
+        assert_eq!(millis(b"36.7100001"), Some(36_711));
+        assert_eq!(millis(b"-1"), None);
+        assert_eq!(millis(b"1e40"), None);
+    }
 
     #[test]
     fn counts_are_whole() {

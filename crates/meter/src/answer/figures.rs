@@ -53,9 +53,31 @@ pub(super) enum Figure {
     CacheN,
     /// `predicted_n` of llama.cpp's timings
     PredictedN,
+    /// `input_tokens` of Anthropic: neither read from a cache nor written to one
+    Fresh,
+    /// `cache_read_input_tokens` (Anthropic)
+    CacheRead,
+    /// `cache_creation_input_tokens` (Anthropic)
+    CacheCreation,
+    /// `ephemeral_5m_input_tokens` of that
+    Written5m,
+    /// `ephemeral_1h_input_tokens` of that
+    Written1h,
+    /// Searches of the web, as a usage object counts them
+    WebSearches,
+    /// `x_search_calls` (xAI)
+    XSearches,
+    /// `file_search_calls`, `document_search_calls` (xAI)
+    FileSearches,
+    /// `code_interpreter_calls` (xAI)
+    CodeRuns,
+    /// `search_units` (rerankers), `num_search_queries` (Perplexity)
+    Queries,
+    /// `pages_processed` (OCR)
+    Pages,
 }
 
-const FIGURES: usize = Figure::PredictedN as usize + 1;
+const FIGURES: usize = Figure::Pages as usize + 1;
 
 /// Which object the figures stand in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +87,16 @@ pub(super) enum Part {
     OutDetails,
     CachedDetails,
     Timings,
+    /// Anthropic's `usage`, or one of its `iterations`.
+    Message,
+    /// Its `cache_creation`.
+    CacheCreation,
+    /// `server_tool_use` and its like.
+    Tools,
+    /// The top level of an answer that has no usage object (Ollama, llama.cpp).
+    Top,
+    /// `meta.billed_units` of a reranker.
+    Billed,
 }
 
 /// The figure that a key names in its object.
@@ -81,13 +113,29 @@ pub(super) fn named(part: Part, key: &[u8]) -> Option<Figure> {
         (Part::Usage, b"num_cached_tokens") => Figure::CachedCount,
         (Part::Usage, b"reasoning_tokens") => Figure::ReasoningBeside,
         (Part::Usage, b"audio_tokens") => Figure::AudioBeside,
+        (Part::Usage, b"num_search_queries") => Figure::Queries,
+        (Part::Usage, b"pages_processed") => Figure::Pages,
+        (Part::Message, b"input_tokens") => Figure::Fresh,
+        (Part::Message, b"cache_read_input_tokens") => Figure::CacheRead,
+        (Part::Message, b"cache_creation_input_tokens") => Figure::CacheCreation,
+        (Part::Message, b"output_tokens") => Figure::Output,
+        (Part::CacheCreation, b"ephemeral_5m_input_tokens") => Figure::Written5m,
+        (Part::CacheCreation, b"ephemeral_1h_input_tokens") => Figure::Written1h,
+        (Part::Tools, b"web_search_requests" | b"web_search_calls") => Figure::WebSearches,
+        (Part::Tools, b"x_search_calls") => Figure::XSearches,
+        (Part::Tools, b"file_search_calls" | b"document_search_calls") => Figure::FileSearches,
+        (Part::Tools, b"code_interpreter_calls") => Figure::CodeRuns,
+        (Part::Top, b"prompt_eval_count" | b"tokens_evaluated") => Figure::Prompt,
+        (Part::Top, b"eval_count" | b"tokens_predicted") => Figure::Completion,
+        (Part::Billed, b"search_units") => Figure::Queries,
+        (Part::Billed, b"input_tokens") => Figure::Input,
         (Part::InDetails, b"cached_tokens") => Figure::Cached,
         (Part::InDetails, b"cache_write_tokens") => Figure::Written,
         (Part::InDetails, b"audio_tokens") => Figure::InAudio,
         (Part::InDetails, b"image_tokens") => Figure::InImage,
         (Part::CachedDetails, b"audio_tokens") => Figure::CachedAudio,
         (Part::CachedDetails, b"image_tokens") => Figure::CachedImage,
-        (Part::OutDetails, b"reasoning_tokens") => Figure::Reasoning,
+        (Part::OutDetails, b"reasoning_tokens" | b"thinking_tokens") => Figure::Reasoning,
         (Part::OutDetails, b"audio_tokens") => Figure::OutAudio,
         (Part::OutDetails, b"image_tokens") => Figure::OutImage,
         (Part::Timings, b"prompt_n") => Figure::PromptN,
@@ -98,9 +146,11 @@ pub(super) fn named(part: Part, key: &[u8]) -> Option<Figure> {
 }
 
 /// What usage objects said so far: per figure, the last that was not null.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Figures {
     counts: [Option<u64>; FIGURES],
+    /// `seconds` of audio, in milliseconds.
+    seconds_ms: Option<u64>,
     /// OpenRouter's `cost`, Perplexity's `cost.total_cost`: USD.
     cost: Option<i64>,
     /// xAI's `cost_in_usd_ticks`.
@@ -108,6 +158,19 @@ pub(super) struct Figures {
     /// OpenRouter's `is_byok`: the client's own key pays, and `cost` is 0 without meaning free.
     is_byok: Option<bool>,
     flags: Flags,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self {
+            counts: [None; FIGURES],
+            seconds_ms: None,
+            cost: None,
+            ticks_cost: None,
+            is_byok: None,
+            flags: Flags::default(),
+        }
+    }
 }
 
 impl Figures {
@@ -125,6 +188,17 @@ impl Figures {
 
     pub(super) fn flag_bad_number(&mut self) {
         self.flags.set(Flag::BadNumber);
+    }
+
+    pub(super) fn set_seconds(&mut self, text: &[u8]) {
+        self.seconds_ms = decimal::millis(text);
+        if self.seconds_ms.is_none() {
+            self.flags.set(Flag::BadNumber);
+        }
+    }
+
+    pub(super) fn seconds_ms(&self) -> Option<u64> {
+        self.seconds_ms
     }
 
     pub(super) fn set_cost(&mut self, text: &[u8]) {
@@ -157,7 +231,23 @@ impl Figures {
 
     /// Whether anything to charge by was said.
     pub(super) fn is_some(&self) -> bool {
-        self.counts.iter().any(Option::is_some) || self.cost.is_some() || self.ticks_cost.is_some()
+        self.counts.iter().any(Option::is_some)
+            || self.seconds_ms.is_some()
+            || self.cost.is_some()
+            || self.ticks_cost.is_some()
+    }
+
+    /// The figures of an answer's top level as the usage object that it has not got.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let named = [
+            ("prompt_tokens", Figure::Prompt),
+            ("completion_tokens", Figure::Completion),
+        ];
+        let members = named.into_iter().filter_map(|(name, figure)| {
+            let count = self.get(figure)?;
+            Some(format!("\"{name}\":{count}"))
+        });
+        format!("{{{}}}", members.collect::<Vec<_>>().join(",")).into_bytes()
     }
 
     /// Lays a later object over this one, figure by figure.
@@ -165,6 +255,7 @@ impl Figures {
         for (slot, count) in self.counts.iter_mut().zip(later.counts) {
             *slot = count.or(*slot);
         }
+        self.seconds_ms = later.seconds_ms.or(self.seconds_ms);
         self.cost = later.cost.or(self.cost);
         self.ticks_cost = later.ticks_cost.or(self.ticks_cost);
         self.is_byok = later.is_byok.or(self.is_byok);

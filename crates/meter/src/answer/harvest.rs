@@ -1,13 +1,17 @@
 //! Gathers what is wanted from one JSON answer, or from the events of a stream, as the lexer hears it.
 
+mod take;
+
 use std::convert::Infallible;
 
 use super::{
+    assemble::Iteration,
     event::Event,
     figures::{Figures, Part},
     key::Key,
     places::{Place, Source, Value},
     tally::Tally,
+    tools::Calls,
     used::{Passing, Used},
 };
 use crate::{
@@ -22,6 +26,8 @@ const SCRAP_BYTES_MAX: usize = 512;
 /// Models of one answer that are told apart. A breakdown of more adds up to less than the whole,
 /// and the whole counts.
 const SPLIT_MODELS_MAX: usize = 16;
+/// Iterations of one answer that are told apart.
+const ITERATIONS_MAX: usize = 512;
 
 /// What was found so far.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub(super) struct Harvest {
     api: Api,
     /// Whether the bytes are events of a stream, or one answer.
     is_stream: bool,
+    /// This event tells nothing of the answer as a whole.
+    is_beside: bool,
     /// The container now open, and those around it.
     place: Place,
     places: [Place; PLACES_DEEP],
@@ -44,10 +52,22 @@ pub(super) struct Harvest {
     pub(super) spare: Used,
     /// The usage by model, where more than one answered.
     pub(super) split: Vec<(Option<String>, Figures)>,
+    /// What the top level of an answer without a usage object says.
+    pub(super) top: Figures,
+    pub(super) image_tool: Used,
+    pub(super) image_model: Option<String>,
+    pub(super) iterations: Vec<Iteration>,
+    pub(super) calls: Calls,
+    pub(super) images: u64,
+    pub(super) duration_ms: Option<u64>,
     pub(super) model: Option<String>,
     pub(super) id: Option<String>,
     pub(super) service_tier: Option<String>,
     pub(super) usage_tier: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) speed: Option<String>,
+    /// The last line says that it is the last.
+    pub(super) is_done: bool,
     pub(super) is_error: bool,
     pub(super) is_finished: bool,
     pub(super) tool_calls: u64,
@@ -58,6 +78,7 @@ impl Harvest {
         Self {
             api,
             is_stream: false,
+            is_beside: false,
             place: Place::Outside,
             places: [Place::Other; PLACES_DEEP],
             key: Key::default(),
@@ -70,10 +91,20 @@ impl Harvest {
             own: Used::default(),
             spare: Used::default(),
             split: Vec::new(),
+            top: Figures::default(),
+            image_tool: Used::default(),
+            image_model: None,
+            iterations: Vec::new(),
+            calls: Calls::default(),
+            images: 0,
+            duration_ms: None,
             model: None,
             id: None,
             service_tier: None,
             usage_tier: None,
+            region: None,
+            speed: None,
+            is_done: false,
             is_error: false,
             is_finished: false,
             tool_calls: 0,
@@ -81,8 +112,9 @@ impl Harvest {
     }
 
     /// The answer, or the next event of a stream, begins. What was cut off in the last one is dropped.
-    pub(super) fn begin_document(&mut self, is_stream: bool) {
+    pub(super) fn begin_document(&mut self, is_stream: bool, is_beside: bool) {
         self.is_stream = is_stream;
+        self.is_beside = is_beside;
         self.place = Place::Outside;
         self.value = Some(Value::Nothing);
         self.passing = None;
@@ -106,6 +138,17 @@ impl Harvest {
         self.tally.tokens(self.model.as_deref().unwrap_or_default())
     }
 
+    /// The figures that the container now open speaks of.
+    fn figures_mut(&mut self) -> Option<&mut Figures> {
+        match self.place {
+            Place::Root => Some(&mut self.top),
+            Place::Iteration | Place::IterationFigures(_) => {
+                self.iterations.last_mut().map(|it| &mut it.figures)
+            }
+            _ => self.passing.as_mut().map(|passing| &mut passing.figures),
+        }
+    }
+
     /// A scalar begins: decides what its text is for.
     fn scalar(&mut self, kind: Kind) {
         let value = match self.place {
@@ -116,20 +159,29 @@ impl Harvest {
         match (value, kind) {
             (_, Kind::Null) | (Value::Nothing, _) => {}
             (Value::IsByok, _) => {
-                if let Some(passing) = &mut self.passing {
-                    passing.figures.set_byok(kind == Kind::True);
+                if let Some(figures) = self.figures_mut() {
+                    figures.set_byok(kind == Kind::True);
                 }
             }
+            (Value::IsDone, _) => self.is_done = kind == Kind::True,
             (Value::Figure(_), Kind::True | Kind::False) => {
-                if let Some(passing) = &mut self.passing {
-                    passing.figures.flag_bad_number();
+                if let Some(figures) = self.figures_mut() {
+                    figures.flag_bad_number();
                 }
             }
             (Value::Error, Kind::Number | Kind::True) => self.is_error = true,
             (Value::Model, _) if self.model.is_some() => {}
             // Events may have ids of their own; the answer's is in `response`.
             (Value::Id, _) if self.id.is_some() || self.is_event_root() => {}
-            (Value::Figure(_) | Value::Cost | Value::Ticks, Kind::Number | Kind::String)
+            (
+                Value::Figure(_)
+                | Value::Cost
+                | Value::Ticks
+                | Value::Seconds
+                | Value::Duration
+                | Value::SearchesReported,
+                Kind::Number,
+            )
             | (_, Kind::String) => {
                 self.want(value);
             }
@@ -164,82 +216,44 @@ impl Harvest {
         self.value = Some(value);
     }
 
-    /// A wanted value has passed whole.
-    fn take(&mut self, value: Value) {
-        self.scrap.settle();
-        let bytes = self.scrap.bytes();
-        let text = || {
-            let is_whole = !bytes.is_empty() && !self.scrap.is_cut();
-            is_whole.then(|| String::from_utf8_lossy(bytes).into_owned())
-        };
-        match value {
-            Value::Id => self.id = text(),
-            Value::Model => self.model = text(),
-            Value::SplitModel => {
-                let name = text();
-                if let Some((model, _)) = self.split.last_mut() {
-                    *model = name;
-                }
-            }
-            Value::ServiceTier => self.service_tier = text().or(self.service_tier.take()),
-            Value::UsageTier => self.usage_tier = text().or(self.usage_tier.take()),
-            Value::EventType => self.event = Event::named(bytes),
-            Value::Status => {
-                self.is_finished |= matches!(
-                    bytes,
-                    b"completed" | b"incomplete" | b"failed" | b"cancelled"
-                )
-            }
-            Value::FinishReason => self.is_finished |= !bytes.is_empty(),
-            Value::Error => self.is_error |= !bytes.is_empty(),
-            Value::ToolName if !bytes.is_empty() => {
-                self.tool_calls = self.tool_calls.saturating_add(1)
-            }
-            Value::Figure(figure) => {
-                if let Some(passing) = &mut self.passing {
-                    passing.figures.set(figure, bytes);
-                }
-            }
-            Value::Cost => {
-                if let Some(passing) = &mut self.passing {
-                    passing.figures.set_cost(bytes);
-                }
-            }
-            Value::Ticks => {
-                if let Some(passing) = &mut self.passing {
-                    passing.figures.set_ticks(bytes);
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// A container begins.
     fn open(&mut self, kind: Kind, here: Here<'_>) {
         let is_array = kind == Kind::Array;
         let inside = match self.place {
             Place::Other => Place::Other,
             // Events of a stream repeat the item whole, after its deltas.
-            Place::Item if self.is_stream => Place::Other,
+            Place::Item if self.is_stream && self.key.bytes() != b"action" => Place::Other,
+            Place::Outside if self.is_beside => Place::Other,
             place => place.enter(self.api, self.key.bytes(), is_array),
         };
-        if let (Some(passing), Place::Other) = (&mut self.passing, inside)
+        let is_figure = inside == Place::Other
+            && self.place != Place::Other
             && matches!(
                 self.place.value(self.api, self.key.bytes()),
                 Value::Figure(_)
-            )
-        {
-            passing.figures.flag_bad_number();
+            );
+        if is_figure && let Some(figures) = self.figures_mut() {
+            figures.flag_bad_number();
         }
         match inside {
             Place::Error => self.is_error = true,
+            // What is listed again replaces what was listed before.
+            Place::Iterations => self.iterations.clear(),
+            Place::Iteration => {
+                self.iterations.truncate(ITERATIONS_MAX);
+                self.iterations.push(Iteration::default());
+            }
+            Place::Output | Place::ListedOutput => self.calls.begin_list(),
+            Place::Item | Place::ListedItem => self.calls.begin_item(),
+            Place::Images => self.images = 0,
+            Place::Image => self.images = self.images.saturating_add(1),
             // The last breakdown wins; it repeats the one before.
             Place::SplitModels => self.split.clear(),
             Place::SplitModel => {
                 self.split.truncate(SPLIT_MODELS_MAX);
                 self.split.push((None, Figures::default()));
             }
-            Place::Usage(source) | Place::Figures(source, Part::Timings)
+            Place::Usage(source) | Place::Figures(source, Part::Timings | Part::Billed)
                 if self.passing.is_none() =>
             {
                 self.passing = Some(Box::new(Passing::new(source, here.depth, here.index)));
@@ -260,6 +274,14 @@ impl Harvest {
 
     /// A container has ended.
     fn close(&mut self, here: Here<'_>) {
+        match self.place {
+            Place::Item if self.is_stream && self.event == Event::ItemDone => {
+                self.calls.end_item(false);
+            }
+            Place::Item if self.is_stream => {}
+            Place::Item | Place::ListedItem => self.calls.end_item(true),
+            _ => {}
+        }
         if let Some(place) = usize::try_from(here.depth)
             .ok()
             .and_then(|depth| self.places.get(depth))
@@ -273,8 +295,9 @@ impl Harvest {
         };
         passing.keep(here.bytes.get(..here.index).unwrap_or_default());
         match passing.source {
-            Source::Own => self.own.add(*passing),
-            Source::Spare => self.spare.add(*passing),
+            Source::Own => self.own.add(*passing, self.api == Api::Messages),
+            Source::Spare => self.spare.add(*passing, false),
+            Source::ImageTool => self.image_tool.add(*passing, false),
             Source::Split => {
                 if let Some((_, figures)) = self.split.last_mut() {
                     *figures = passing.figures;

@@ -6,9 +6,45 @@
 use tariff::{Buckets, Flag, Flags};
 
 use super::figures::{Figure as F, Figures};
+use crate::Api;
 
 /// The buckets of one usage object, and the anomalies met on the way.
-pub(super) fn buckets(figures: &Figures) -> (Buckets, Flags) {
+pub(super) fn buckets(api: Api, figures: &Figures) -> (Buckets, Flags) {
+    match api {
+        Api::Messages => message_buckets(figures),
+        _ => family_buckets(api, figures),
+    }
+}
+
+/// Anthropic's figures are disjoint as they stand, but for what its two caches and thinking split.
+fn message_buckets(figures: &Figures) -> (Buckets, Flags) {
+    let mut flags = figures.flags();
+    let get = |figure| figures.get(figure).unwrap_or(0);
+    let split = get(F::Written5m).saturating_add(get(F::Written1h));
+    let written = figures.get(F::CacheCreation).unwrap_or(split);
+    if get(F::Written1h) > written {
+        flags.set(Flag::WrittenAbovePrompt);
+    }
+    let cw_1h = get(F::Written1h).min(written);
+    let output = get(F::Output);
+    if get(F::Reasoning) > output {
+        flags.set(Flag::ReasoningAboveCompletion);
+    }
+    let out_reasoning = get(F::Reasoning).min(output);
+    let buckets = Buckets {
+        in_text: get(F::Fresh),
+        cr_text: get(F::CacheRead),
+        cw_5m: written.saturating_sub(cw_1h),
+        cw_1h,
+        out_text: output.saturating_sub(out_reasoning),
+        out_reasoning,
+        ..Buckets::default()
+    };
+    (buckets, flags)
+}
+
+/// The OpenAI family, and all who speak like it.
+fn family_buckets(api: Api, figures: &Figures) -> (Buckets, Flags) {
     let mut flags = figures.flags();
     let first = |names: &[F]| names.iter().find_map(|name| figures.get(*name));
     // A detail of 0 beside a figure of another name means that only the other is kept up.
@@ -97,10 +133,19 @@ pub(super) fn buckets(figures: &Figures) -> (Buckets, Flags) {
         Flag::ModalityAboveSide,
     );
     let seen = output.saturating_sub(reasoning);
-    let out_audio = clamp(first_some(&[F::OutAudio]), seen, Flag::ModalityAboveSide);
+    // Without details the whole output is what the endpoint makes.
+    let all_of = |made: Api, figure: F| match figures.get(figure) {
+        None if api == made => seen,
+        count => count.unwrap_or(0),
+    };
+    let out_audio = clamp(
+        all_of(Api::Speech, F::OutAudio),
+        seen,
+        Flag::ModalityAboveSide,
+    );
     let out_text = seen.saturating_sub(out_audio);
     let out_image = clamp(
-        first_some(&[F::OutImage]),
+        all_of(Api::Images, F::OutImage),
         out_text,
         Flag::ModalityAboveSide,
     );

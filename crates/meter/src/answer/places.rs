@@ -11,6 +11,8 @@ pub(super) enum Source {
     Spare,
     /// `usage_breakdown.models[].usage` (Groq): the same tokens again, by model.
     Split,
+    /// `tool_usage.image_gen` (Responses): images made on the way, by another model.
+    ImageTool,
 }
 
 /// What a container is.
@@ -49,6 +51,31 @@ pub(super) enum Place {
     SplitModel,
     /// Perplexity's `cost` object.
     Cost,
+    /// `tool_usage` (Responses), and its `web_search`.
+    ToolUsage,
+    SearchUsage,
+    /// `output` of the response that a stream's event repeats, and one item of it.
+    ListedOutput,
+    ListedItem,
+    /// `action` of an item.
+    Action,
+    /// `tools` as the answer repeats them, and one of them.
+    Offers,
+    Offer,
+    /// `annotations` of a chat's message, and one of them.
+    Annotations,
+    Annotation,
+    /// `delta` of an event (Anthropic).
+    MessageDelta,
+    /// `usage.iterations` (Anthropic), one of them, and what is in it.
+    Iterations,
+    Iteration,
+    IterationFigures(Part),
+    /// `data` of an answer with images.
+    Images,
+    Image,
+    /// `meta` of a reranker.
+    Meta,
     /// Nothing in here is looked at.
     Other,
 }
@@ -79,18 +106,63 @@ pub(super) enum Value {
     Cost,
     Ticks,
     IsByok,
+    Seconds,
+    /// `duration` of a transcript.
+    Duration,
+    Region,
+    Speed,
+    IterationType,
+    IterationModel,
+    ItemType,
+    ActionType,
+    Container,
+    OfferType,
+    /// The model that an offered tool names: it makes images.
+    ImageModel,
+    AnnotationType,
+    SearchesReported,
+    /// `done`, `stop`: whether this was the last line.
+    IsDone,
 }
 
 impl Place {
     /// The place of a container under `key` (empty in an array).
     pub(super) fn enter(self, api: Api, key: &[u8], is_array: bool) -> Self {
         let responses = api == Api::Responses;
+        let messages = api == Api::Messages;
         match (self, key, is_array) {
             (Self::Outside, _, true) => Self::RootArray,
             (Self::Outside | Self::RootArray, _, false) => Self::Root,
             (Self::Root | Self::Response, b"usage", false) => Self::Usage(Source::Own),
             (Self::Root | Self::Response | Self::Choice, b"error", false) => Self::Error,
             (Self::Root, b"response", false) if responses => Self::Response,
+            (Self::Root, b"message", false) if messages => Self::Response,
+            (Self::Root, b"delta", false) if messages => Self::MessageDelta,
+            (Self::Root, b"content_block", false) if messages => Self::ContentPart,
+            (Self::Root, b"content", true) if messages => Self::Parts,
+            (Self::Root, b"message", false) if api == Api::Generate => Self::Message,
+            (Self::Root, b"data", true) if api == Api::Images => Self::Images,
+            (Self::Images, _, false) => Self::Image,
+            (Self::Root, b"meta", false) if api == Api::Rerank => Self::Meta,
+            (Self::Meta, b"billed_units", false) => Self::Figures(Source::Spare, Part::Billed),
+            (Self::Root | Self::Response, b"tool_usage", false) if responses => Self::ToolUsage,
+            (Self::ToolUsage, b"web_search", false) => Self::SearchUsage,
+            (Self::ToolUsage, b"image_gen", false) => Self::Usage(Source::ImageTool),
+            (Self::Response, b"output", true) if responses => Self::ListedOutput,
+            (Self::ListedOutput, _, false) => Self::ListedItem,
+            (Self::Item | Self::ListedItem, b"action", false) => Self::Action,
+            (Self::Root | Self::Response, b"tools", true) if responses => Self::Offers,
+            (Self::Offers, _, false) => Self::Offer,
+            (Self::Message, b"annotations", true) => Self::Annotations,
+            (Self::Annotations, _, false) => Self::Annotation,
+            (Self::Usage(Source::Own), b"iterations", true) if messages => Self::Iterations,
+            (Self::Iterations, _, false) => Self::Iteration,
+            (Self::Iteration, b"cache_creation", false) => {
+                Self::IterationFigures(Part::CacheCreation)
+            }
+            (Self::Iteration, b"output_tokens_details", false) => {
+                Self::IterationFigures(Part::OutDetails)
+            }
             (Self::Root, b"output", true) if responses => Self::Output,
             (Self::Root, b"item", false) if responses => Self::Item,
             (Self::Root, b"choices", true) => Self::Choices,
@@ -122,6 +194,10 @@ impl Place {
                 | b"output_tokens_details"
                 | b"output_token_details" => Self::Figures(source, Part::OutDetails),
                 b"cost" => Self::Cost,
+                b"cache_creation" if messages => Self::Figures(source, Part::CacheCreation),
+                b"server_tool_use"
+                | b"server_tool_use_details"
+                | b"server_side_tool_usage_details" => Self::Figures(source, Part::Tools),
                 _ => Self::Other,
             },
             (Self::Figures(source, Part::InDetails), b"cached_tokens_details", false) => {
@@ -141,7 +217,22 @@ impl Place {
             (Self::Root | Self::Response, b"status") => Value::Status,
             (Self::Root | Self::Response | Self::XGroq | Self::Choice, b"error") => Value::Error,
             (Self::Root, b"type") => Value::EventType,
-            (Self::Root, b"delta") if api == Api::Responses => Value::Delta,
+            (Self::Root, b"delta") if matches!(api, Api::Responses | Api::Transcriptions) => {
+                Value::Delta
+            }
+            (Self::Root, b"text") if api == Api::Transcriptions => Value::Text,
+            (Self::Root, b"duration") if api == Api::Transcriptions => Value::Duration,
+            (Self::Root | Self::MessageDelta, b"stop_reason") => Value::FinishReason,
+            (Self::MessageDelta, b"text" | b"thinking" | b"partial_json") => Value::Text,
+            (Self::ContentPart, b"thinking") => Value::Text,
+            (Self::ContentPart, b"name") if api == Api::Messages => Value::ToolName,
+            (Self::Root, b"done" | b"stop") if api == Api::Generate => Value::IsDone,
+            (Self::Root, b"done_reason") => Value::FinishReason,
+            (Self::Root, b"response" | b"thinking" | b"content") if api == Api::Generate => {
+                Value::Text
+            }
+            (Self::Message, b"thinking") if api == Api::Generate => Value::Text,
+            (Self::Root, key) if api == Api::Generate => named(Part::Top, key),
             (Self::Choice, b"finish_reason") => Value::FinishReason,
             (Self::Choice, b"text") => Value::Text,
             (Self::Message, b"content" | b"refusal") => Value::Text,
@@ -150,10 +241,25 @@ impl Place {
             (Self::Function | Self::Item, b"name") => Value::ToolName,
             (Self::Function | Self::Item, b"arguments" | b"input" | b"code") => Value::Text,
             (Self::ContentPart, b"text" | b"refusal") => Value::Text,
+            (Self::Item | Self::ListedItem, b"type") => Value::ItemType,
+            (Self::Item | Self::ListedItem, b"container_id") => Value::Container,
+            (Self::Action, b"type") => Value::ActionType,
+            (Self::Offer, b"type") => Value::OfferType,
+            (Self::Offer, b"model") => Value::ImageModel,
+            (Self::Annotation, b"type") => Value::AnnotationType,
+            (Self::SearchUsage, b"num_requests") => Value::SearchesReported,
+            (Self::Usage(_), b"seconds") => Value::Seconds,
+            (Self::Usage(_), b"inference_geo") => Value::Region,
+            (Self::Usage(_), b"speed") => Value::Speed,
+            (Self::Iteration, b"type") => Value::IterationType,
+            (Self::Iteration, b"model") => Value::IterationModel,
+            (Self::Iteration, key) => named(Part::Message, key),
+            (Self::IterationFigures(part), key) => named(part, key),
             (Self::Usage(_), b"cost") => Value::Cost,
             (Self::Usage(_), b"cost_in_usd_ticks") => Value::Ticks,
             (Self::Usage(_), b"is_byok") => Value::IsByok,
             (Self::Usage(_), b"service_tier") => Value::UsageTier,
+            (Self::Usage(_), key) if api == Api::Messages => named(Part::Message, key),
             (Self::Usage(_), key) => named(Part::Usage, key),
             (Self::Figures(_, part), key) => named(part, key),
             (Self::Cost, b"total_cost") => Value::Cost,

@@ -1,5 +1,9 @@
 //! Usage objects, while they pass and afterwards.
 
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
 use super::{figures::Figures, places::Source};
 
 /// The largest usage object whose text is kept. The figures are read whatever its size.
@@ -50,15 +54,24 @@ impl Passing {
 }
 
 impl Used {
-    /// Lays an object that has passed over what was there; one that says nothing changes nothing.
-    pub(super) fn add(&mut self, passed: Passing) {
+    /// Lays an object that has passed over what was there; one that says nothing changes nothing. The last object is
+    /// the provider's word; where objects are parts of one (Anthropic), all of them together are.
+    pub(super) fn add(&mut self, passed: Passing, is_part: bool) {
         if passed.figures.is_some() {
             self.figures.overlay(&passed.figures);
-            self.raw = if passed.is_cut {
-                Vec::new()
-            } else {
-                passed.raw
+            self.raw = match (passed.is_cut, is_part) {
+                (true, _) => Vec::new(),
+                (false, true) => merged(&self.raw, &passed.raw).unwrap_or(passed.raw),
+                (false, false) => passed.raw,
             };
         }
     }
+}
+
+/// The members of both objects; of two with one name the later, unless it is null.
+fn merged(earlier: &[u8], later: &[u8]) -> Option<Vec<u8>> {
+    let mut all: BTreeMap<String, &RawValue> = serde_json::from_slice(earlier).ok()?;
+    let later: BTreeMap<String, &RawValue> = serde_json::from_slice(later).ok()?;
+    all.extend(later.into_iter().filter(|(_, value)| value.get() != "null"));
+    serde_json::to_vec(&all).ok()
 }

@@ -58,6 +58,14 @@ pub enum BodyErrorKind {
     StringTooLong,
     /// A control character, escaped, in a value we must read.
     ControlInValue,
+    /// The content type of a form names no boundary, or one that is read in two ways.
+    FormBoundary,
+    /// Not a form by RFC 7578, or one that is read in two ways.
+    FormSyntax,
+    /// A part of a form in a transfer coding.
+    FormCoding,
+    /// More parts than any endpoint takes.
+    TooManyParts,
 }
 
 impl BodyError {
@@ -107,6 +115,9 @@ impl BodyError {
             K::EmptyString => "empty_string",
             K::StringTooLong => "string_too_long",
             K::ControlInValue => "control_character",
+            K::FormBoundary => "invalid_form_boundary",
+            K::FormSyntax | K::FormCoding => "invalid_form",
+            K::TooManyParts => "too_many_parts",
         }
     }
 }
@@ -181,6 +192,19 @@ impl fmt::Display for BodyError {
                 "'{param}' is too long; give at most {} bytes.",
                 super::reader::STRING_BYTES_MAX
             ),
+            K::FormBoundary => write!(
+                f,
+                "The form's Content-Type names no plain boundary; send multipart/form-data; boundary=… with letters, digits and dashes."
+            ),
+            K::FormSyntax => write!(
+                f,
+                "The request body is not a plain multipart form (at byte {at}); send each part as RFC 7578 has it, with lines that end in CRLF and nothing around the boundaries."
+            ),
+            K::FormCoding => write!(
+                f,
+                "A part of the form has a Content-Transfer-Encoding; send its bytes as they are."
+            ),
+            K::TooManyParts => write!(f, "The form has too many parts; send fewer."),
             K::ControlInValue => write!(
                 f,
                 "'{param}' holds a control character; use printable characters."

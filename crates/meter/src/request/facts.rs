@@ -1,5 +1,7 @@
 //! What a request body says about itself.
 
+use std::ops::Range;
+
 use crate::StreamOptionsAt;
 
 /// The facts admission needs, from a body that was valid and unambiguous.
@@ -7,12 +9,12 @@ use crate::StreamOptionsAt;
 pub struct RequestFacts {
     /// `model`; never empty. `None` when the key is absent or null.
     pub model: Option<String>,
-    /// `stream`; absent and null are false.
+    /// `stream`, or `stream_format: sse` of speech; absent and null are false, but for Ollama's own endpoints.
     pub stream: bool,
     /// `stream_options.include_usage`; absent and null are `None`.
     pub include_usage: Option<bool>,
     /// The largest limit given that the endpoint knows, in tokens: `max_tokens` and `max_completion_tokens` of
-    /// chats, `max_tokens` of completions, `max_output_tokens` of responses. Never 0: one of 0 is no limit.
+    /// chats, `max_tokens` of completions and messages, `max_output_tokens` of responses. Never 0: one of 0 is no limit.
     pub output_limit: Option<u64>,
     /// How many answers may be generated: the larger of `n` and `best_of`, at least 1.
     pub choices: u64,
@@ -26,6 +28,25 @@ pub struct RequestFacts {
     pub refers_outside: bool,
     /// The answer may be other than text (`modalities`, `audio`). Sets `refers_outside` too.
     pub other_modalities: bool,
+    /// The body offers tools that run at the provider, each call of which may have a fee.
+    pub hosted_tools: bool,
+    /// The most calls of such tools that the request allows: `max_tool_calls` of responses, the sum of `max_uses` of
+    /// messages where every hosted tool has one. `None`: no limit of its own.
+    pub tool_calls_max: Option<u64>,
+    /// `speed` of messages.
+    pub speed: Option<String>,
+    /// `size` of images.
+    pub size: Option<String>,
+    /// `quality` of images.
+    pub quality: Option<String>,
+    /// `response_format` of audio.
+    pub response_format: Option<String>,
+    /// Characters of `input` of speech.
+    pub characters: u64,
+    /// Bytes of the files that a form carries.
+    pub file_bytes: u64,
+    /// Where in the body the content of the first file of a form stands.
+    pub file_at: Option<Range<u64>>,
     /// `models`, `route` or `preset` (OpenRouter) let the upstream choose another model than `model`.
     pub may_reroute: bool,
     /// `background`; absent and null are false.

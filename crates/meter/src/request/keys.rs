@@ -17,6 +17,16 @@ pub(super) enum Top {
     Choices,
     ServiceTier,
     Background,
+    /// `size`, `quality`, `response_format`, `speed`.
+    Word,
+    /// `stream_format`.
+    StreamFormat,
+    /// `max_tool_calls`.
+    ToolCalls,
+    /// `input` of speech: its characters are billed.
+    Speech,
+    /// Searches and their like, other than in `tools`: outside, and hosted tools.
+    Search,
     /// A value other than null refers outside the body.
     Outside,
     /// A value other than null lets the upstream choose another model.
@@ -39,13 +49,26 @@ pub(super) enum Top {
 pub(super) struct Deciding {
     pub(super) name: &'static str,
     pub(super) top: Top,
+    /// The only endpoints where it decides; empty for all.
+    apis: &'static [Api],
+}
+
+impl Deciding {
+    pub(super) fn is_for(&self, api: Api) -> bool {
+        self.apis.is_empty() || self.apis.contains(&api)
+    }
 }
 
 const fn deciding(name: &'static str, top: Top) -> Deciding {
-    Deciding { name, top }
+    deciding_for(&[], name, top)
 }
 
-pub(super) const DECIDING: [Deciding; 10] = [
+const fn deciding_for(apis: &'static [Api], name: &'static str, top: Top) -> Deciding {
+    Deciding { name, top, apis }
+}
+
+/// One bit of the reader's memory for each.
+pub(super) const DECIDING: [Deciding; 16] = [
     deciding("model", Top::Model),
     deciding("stream", Top::Stream),
     deciding("stream_options", Top::StreamOptions),
@@ -56,20 +79,32 @@ pub(super) const DECIDING: [Deciding; 10] = [
     deciding("best_of", Top::Choices),
     deciding("service_tier", Top::ServiceTier),
     deciding("background", Top::Background),
+    deciding_for(&[Api::Images], "size", Top::Word),
+    deciding_for(&[Api::Images, Api::Speech], "response_format", Top::Word),
+    deciding_for(&[Api::Images], "quality", Top::Word),
+    deciding_for(&[Api::Speech], "stream_format", Top::StreamFormat),
+    deciding_for(&[Api::Speech], "input", Top::Speech),
+    deciding_for(&[Api::Messages], "speed", Top::Word),
 ];
+
+/// Limits the calls of hosted tools. Not among [`DECIDING`]: of two the larger counts.
+pub(super) const MAX_TOOL_CALLS: &str = "max_tool_calls";
 
 pub(super) const INCLUDE_USAGE: &str = "include_usage";
 
 /// Other top-level keys. Compared with [`folds_to`], since they can only make a bound larger, but for
 /// the exempt ones, which must match exactly.
-const OTHERS: [(&str, Top); 23] = [
+const OTHERS: [(&str, Top); 26] = [
     ("previous_response_id", Top::Outside),
     ("conversation", Top::Outside),
-    ("web_search_options", Top::Outside),
+    ("container", Top::Outside),
+    ("mcp_servers", Top::Outside),
+    ("web_search_options", Top::Search),
     // Searches and file readers of OpenRouter, xAI and others.
-    ("plugins", Top::Outside),
-    ("search_parameters", Top::Outside),
-    ("enable_search", Top::Outside),
+    ("plugins", Top::Search),
+    ("search_parameters", Top::Search),
+    ("enable_search", Top::Search),
+    (MAX_TOOL_CALLS, Top::ToolCalls),
     ("models", Top::Reroute),
     ("route", Top::Reroute),
     ("preset", Top::Reroute),
@@ -106,9 +141,16 @@ pub(super) fn other(key: &[u8]) -> Top {
 pub(super) fn limits_output(api: Api, name: &str) -> bool {
     match api {
         Api::ChatCompletions => matches!(name, "max_tokens" | "max_completion_tokens"),
-        Api::Completions => name == "max_tokens",
+        Api::Completions | Api::Messages => name == "max_tokens",
         Api::Responses => name == "max_output_tokens",
-        Api::Embeddings => false,
+        Api::Embeddings
+        | Api::Images
+        | Api::Speech
+        | Api::Transcriptions
+        | Api::Rerank
+        | Api::Generate
+        | Api::Batches
+        | Api::Runs => false,
     }
 }
 
@@ -142,7 +184,11 @@ pub(super) fn names_outside(key: &[u8]) -> bool {
 /// Values of `type` inside what the model reads whose content is text that stands in the body. All
 /// others, known or yet to come, are taken to stand elsewhere: that only makes a hold larger.
 pub(super) fn is_text_type(value: &[u8]) -> bool {
-    const TYPES: [&[u8]; 21] = [
+    const TYPES: [&[u8]; 24] = [
+        // Blocks of messages.
+        b"tool_use",
+        b"tool_result",
+        b"redacted_thinking",
         // Parts of content.
         b"text",
         b"input_text",

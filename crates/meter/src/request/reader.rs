@@ -31,6 +31,11 @@ enum Want {
     ServiceTier,
     Number,
     Modality,
+    Word,
+    StreamFormat,
+    Characters,
+    ToolCalls,
+    MaxUses,
     /// `type` inside what the model reads.
     ContentType,
     /// `type` elsewhere.
@@ -46,6 +51,7 @@ enum Nested {
     Outside,
     Type,
     Id,
+    MaxUses,
 }
 
 #[derive(Debug)]
@@ -63,6 +69,10 @@ pub(super) struct Reader {
     /// What the object now passing in `tools` or `input` has shown.
     has_type: bool,
     has_id: bool,
+    is_hosted: bool,
+    max_uses: Option<u64>,
+    /// `max_uses` of all hosted tools so far; `None` once one has none.
+    uses_max: Option<u64>,
     /// Some limit of the output was 0, which upstreams take for none.
     is_unlimited: bool,
 }
@@ -72,6 +82,7 @@ impl Reader {
         Self {
             facts: RequestFacts {
                 is_empty: true,
+                stream: api == Api::Generate,
                 ..RequestFacts::default()
             },
             api,
@@ -83,6 +94,9 @@ impl Reader {
             nested: Nested::Nothing,
             has_type: false,
             has_id: false,
+            is_hosted: false,
+            max_uses: None,
+            uses_max: Some(0),
             is_unlimited: false,
         }
     }
@@ -92,10 +106,14 @@ impl Reader {
         let Self {
             facts,
             is_unlimited,
+            uses_max,
+            api,
             ..
         } = self;
+        let by_tool = uses_max.filter(|_| api == Api::Messages);
         RequestFacts {
             body_bytes,
+            tool_calls_max: facts.tool_calls_max.or(by_tool),
             output_limit: facts.output_limit.filter(|_| !is_unlimited),
             choices: facts.choices.max(1),
             inputs: facts.inputs.max(1),
@@ -137,6 +155,7 @@ impl Reader {
             Top::Stream | Top::Background => match kind {
                 Kind::True if self.top == Top::Stream => self.facts.stream = true,
                 Kind::True => self.facts.background = true,
+                Kind::False if self.top == Top::Stream => self.facts.stream = false,
                 Kind::False | Kind::Null => {}
                 _ => return Err(self.refuse(K::ExpectedBool, here)),
             },
@@ -152,6 +171,21 @@ impl Reader {
                     _ => return Err(self.refuse(K::ExpectedObject, here)),
                 });
             }
+            Top::Word | Top::StreamFormat | Top::Speech => match kind {
+                Kind::String => self.want(match self.top {
+                    Top::Word => Want::Word,
+                    Top::Speech => Want::Characters,
+                    _ => Want::StreamFormat,
+                }),
+                Kind::Null => {}
+                _ => return Err(self.refuse(K::ExpectedString, here)),
+            },
+            Top::ToolCalls if kind == Kind::Number => self.want(Want::ToolCalls),
+            Top::Search if !is_null && kind != Kind::False => {
+                self.facts.refers_outside = true;
+                self.facts.hosted_tools = true;
+                self.uses_max = None;
+            }
             Top::Outside => self.facts.refers_outside |= !is_null && kind != Kind::False,
             Top::Reroute => self.facts.may_reroute |= !is_null,
             Top::Prompt => self.facts.refers_outside |= kind == Kind::Object,
@@ -160,10 +194,32 @@ impl Reader {
                 self.facts.refers_outside |= !is_null;
             }
             Top::Modalities if kind == Kind::String => self.want(Want::Modality),
-            Top::Tools => self.facts.refers_outside |= !matches!(kind, Kind::Null | Kind::Array),
+            Top::Tools if !matches!(kind, Kind::Null | Kind::Array) => {
+                self.facts.refers_outside = true;
+                self.facts.hosted_tools = true;
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// An entry of `tools` has passed. Those of Anthropic's clients have no type.
+    fn end_tool(&mut self) {
+        let is_hosted = self.is_hosted || (!self.has_type && self.api != Api::Messages);
+        self.facts.refers_outside |= is_hosted;
+        self.facts.hosted_tools |= is_hosted;
+        if is_hosted {
+            self.uses_max = self
+                .uses_max
+                .zip(self.max_uses)
+                .and_then(|(all, own)| all.checked_add(own));
+        }
+    }
+
+    /// Counts the characters that begin in `piece`.
+    fn count_characters(&mut self, piece: &[u8]) {
+        let begun = piece.iter().filter(|byte| **byte & 0xc0 != 0x80).count() as u64;
+        self.facts.characters = self.facts.characters.saturating_add(begun);
     }
 
     /// An element of an array of inputs: a text or a list of tokens is an input, a number is part of one.
@@ -198,8 +254,11 @@ impl Reader {
             (Top::Tools | Top::Input, 2) => {
                 self.has_type = false;
                 self.has_id = false;
+                self.is_hosted = false;
+                self.max_uses = None;
                 if self.top == Top::Tools && kind != Kind::Object {
                     self.facts.refers_outside = true;
+                    self.facts.hosted_tools = true;
                 }
             }
             _ => {}
@@ -207,6 +266,7 @@ impl Reader {
         match nested {
             Nested::Outside => self.facts.refers_outside |= kind != Kind::Null,
             Nested::Id => self.has_id = true,
+            Nested::MaxUses if kind == Kind::Number => self.want(Want::MaxUses),
             Nested::Type if kind == Kind::String => {
                 self.has_type |= self.top == Top::Tools || here.depth == 3;
                 self.want(match self.top {
@@ -250,6 +310,7 @@ impl Visitor for Reader {
     fn text(&mut self, piece: &[u8]) {
         match self.want {
             Want::Nothing => {}
+            Want::Characters => self.count_characters(piece),
             // A longer key is none of ours: do not copy it.
             Want::Key if self.scrap.bytes().len() > KEY_BYTES_MAX => {}
             _ => self.scrap.text(piece),
@@ -258,7 +319,12 @@ impl Visitor for Reader {
 
     #[inline]
     fn unit(&mut self, unit: u16) {
-        if self.want != Want::Nothing {
+        if self.want == Want::Characters {
+            // The second half of a pair is no character of its own.
+            let is_second = unit & 0xfc00 == 0xdc00;
+            let one = u64::from(!is_second);
+            self.facts.characters = self.facts.characters.saturating_add(one);
+        } else if self.want != Want::Nothing {
             self.scrap.unit(unit);
         }
     }
@@ -268,7 +334,7 @@ impl Visitor for Reader {
         match (kind, here.depth) {
             (Kind::Object, 0) => self.facts.closed_at = here.offset().saturating_sub(1),
             (Kind::Object, 2) => match self.top {
-                Top::Tools => self.facts.refers_outside |= !self.has_type,
+                Top::Tools => self.end_tool(),
                 Top::Input => self.facts.refers_outside |= self.has_id && !self.has_type,
                 _ => {}
             },

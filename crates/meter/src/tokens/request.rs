@@ -145,7 +145,8 @@ impl Visitor for TextReader {
                 self.takes = true;
                 self.messages = 1;
             }
-            Kind::String if here.depth == 1 => self.takes = self.scope != Scope::Nothing,
+            // A word in a schema's place (`response_format: "mp3"`) is no text.
+            Kind::String if here.depth == 1 => self.takes = self.scope == Scope::Plain,
             // Elements of an embeddings `input` or a `prompt`.
             Kind::String if self.scope == Scope::Messages && here.depth == 2 => self.takes = true,
             Kind::Number

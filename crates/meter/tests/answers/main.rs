@@ -1,7 +1,9 @@
 //! The answer meter on recorded answers, and on the oddities of streams.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod dialects;
 mod encode;
+mod estimates;
 mod recorded;
 mod streams;
 mod usage;

@@ -6,6 +6,7 @@ use meter::{AnswerMeter, Api, Reading};
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde::Deserialize;
 use serde_json::Value;
+use tariff::{Buckets, Tool};
 
 use super::{encode, show};
 
@@ -15,6 +16,7 @@ struct Meta {
     endpoint: String,
     status: u16,
     content_encoding_of_file: String,
+    response_headers: BTreeMap<String, Value>,
     expected: Expected,
 }
 
@@ -28,7 +30,76 @@ struct Expected {
     service_tier: Option<String>,
     response_id: Option<String>,
     provider_cost_nano_usd: Option<i64>,
+    /// Calls of paid tools, by names that differ from provider to provider.
+    #[serde(default)]
+    tool_calls: BTreeMap<String, u64>,
+    /// Where several models answered, or one in several passes: these are charged, not the top level.
+    #[serde(default)]
+    lines: Vec<ExpectedLine>,
+    audio_in_ms: Option<u64>,
+    images: Option<u64>,
 }
+
+#[derive(Deserialize)]
+struct ExpectedLine {
+    model: String,
+    normalised: BTreeMap<String, u64>,
+}
+
+/// The endpoint's family, by the suffix of its path.
+fn family(path: &str) -> Api {
+    const SUFFIXES: [(&str, Api); 14] = [
+        ("/chat/completions", Api::ChatCompletions),
+        ("/completions", Api::Completions),
+        ("/embeddings", Api::Embeddings),
+        ("/messages", Api::Messages),
+        ("/images/generations", Api::Images),
+        ("/images/edits", Api::Images),
+        ("/images/variations", Api::Images),
+        ("/audio/speech", Api::Speech),
+        ("/audio/transcriptions", Api::Transcriptions),
+        ("/audio/translations", Api::Transcriptions),
+        ("/rerank", Api::Rerank),
+        ("/api/chat", Api::Generate),
+        ("/api/generate", Api::Generate),
+        ("/completion", Api::Generate),
+    ];
+    const PARTS: [(&str, Api); 5] = [
+        ("/responses", Api::Responses),
+        ("/batches", Api::Batches),
+        ("/runs", Api::Runs),
+        // Read as nothing by every family: they have no usage.
+        ("/moderations", Api::Embeddings),
+        ("/messages", Api::Messages),
+    ];
+    let found = SUFFIXES.iter().find(|(suffix, _)| path.ends_with(suffix));
+    found
+        .or_else(|| PARTS.iter().find(|(part, _)| path.contains(part)))
+        .unwrap_or_else(|| panic!("{path}: no such endpoint here"))
+        .1
+}
+
+/// The buckets that hold something, by name.
+fn counts(buckets: Buckets) -> BTreeMap<String, u64> {
+    let all: BTreeMap<String, u64> =
+        serde_json::from_value(serde_json::to_value(buckets).unwrap()).unwrap();
+    all.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+/// The tool that a sidecar names, by one of its names.
+fn tool(name: &str) -> Tool {
+    match name {
+        "web_search" | "web_search_requests" | "web_search_calls" => Tool::WebSearch,
+        "web_search_preview" => Tool::WebSearchPreview,
+        "x_search" | "x_search_calls" => Tool::XSearch,
+        "file_search" | "file_search_calls" => Tool::FileSearch,
+        "code_interpreter_containers" | "code_interpreter_calls" => Tool::Container,
+        name => panic!("no such tool: {name}"),
+    }
+}
+
+/// Bodies above this are shown in fewer ways.
+const LARGE_BYTES: usize = 200_000;
 
 type Encode = fn(&[u8]) -> Vec<u8>;
 
@@ -48,13 +119,7 @@ fn recorded() -> Vec<Recorded> {
         }
         let meta: Meta = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         let endpoint = meta.endpoint.split('?').next().unwrap();
-        let api = match endpoint {
-            path if path.ends_with("/chat/completions") => Api::ChatCompletions,
-            path if path.ends_with("/completions") => Api::Completions,
-            path if path.ends_with("/embeddings") => Api::Embeddings,
-            path if path.contains("/responses") => Api::Responses,
-            path => panic!("{path}: no such endpoint here"),
-        };
+        let api = family(endpoint);
         let mut body = fs::read(folder.join(&meta.file)).unwrap();
         if meta.file.ends_with(".payloads.jsonl") {
             let text = String::from_utf8(body).unwrap();
@@ -67,7 +132,7 @@ fn recorded() -> Vec<Recorded> {
         all.push(Recorded { meta, api, body });
     }
     assert!(
-        all.len() >= 26,
+        all.len() >= 40,
         "recorded answers are missing: {}",
         all.len()
     );
@@ -75,9 +140,53 @@ fn recorded() -> Vec<Recorded> {
     all
 }
 
+/// A recorded stream of text that reports its usage.
+pub(super) struct Stream {
+    pub(super) file: String,
+    pub(super) api: Api,
+    pub(super) body: Vec<u8>,
+    /// Output tokens that were certainly shown, and all of them: some providers show the reasoning too.
+    pub(super) shown: u64,
+    pub(super) all: u64,
+}
+
+/// All of them, but for those in which several models wrote or tools were called.
+pub(super) fn streams_with_usage() -> Vec<Stream> {
+    let is_text = |it: &Recorded| {
+        let streams = [Api::ChatCompletions, Api::Messages];
+        let is_stream = it.meta.file.ends_with(".sse") || it.meta.file.ends_with(".jsonl");
+        let is_one = it.meta.expected.lines.is_empty() && it.meta.expected.tool_calls.is_empty();
+        is_stream && is_one && streams.contains(&it.api)
+    };
+    recorded()
+        .into_iter()
+        .filter(|it| it.meta.expected.billable == Some(true) && is_text(it))
+        .map(|it| {
+            let count = |bucket| {
+                it.meta
+                    .expected
+                    .normalised
+                    .get(bucket)
+                    .copied()
+                    .unwrap_or(0)
+            };
+            let shown = count("out_text");
+            Stream {
+                shown,
+                all: shown + count("out_reasoning"),
+                file: it.meta.file,
+                api: it.api,
+                body: it.body,
+            }
+        })
+        .collect()
+}
+
 impl Recorded {
     fn meter(&self, coding: Option<&str>) -> AnswerMeter {
-        AnswerMeter::new(self.api, self.meta.status, None, coding)
+        let content_type = self.meta.response_headers.get("content-type");
+        let content_type = content_type.and_then(Value::as_str);
+        AnswerMeter::new(self.api, self.meta.status, content_type, coding)
     }
 
     fn coding(&self) -> Option<&str> {
@@ -100,13 +209,32 @@ impl Recorded {
             "{what}"
         );
         if let Some(usage) = &reading.usage {
-            let buckets: BTreeMap<String, u64> =
-                serde_json::from_value(serde_json::to_value(usage.total()).unwrap()).unwrap();
-            let buckets: BTreeMap<String, u64> = buckets
-                .into_iter()
-                .filter(|(_, count)| *count > 0)
+            if expected.lines.is_empty() {
+                assert_eq!(counts(usage.total()), expected.normalised, "{what}");
+            }
+            for (at, line) in expected.lines.iter().enumerate() {
+                let read = &usage.lines[at];
+                assert_eq!(read.model.as_ref(), Some(&line.model), "{what}");
+                assert_eq!(counts(read.buckets), line.normalised, "{what}");
+            }
+            assert_eq!(usage.lines.len(), expected.lines.len().max(1), "{what}");
+            let units = &usage.lines[0].units;
+            let calls: BTreeMap<&str, u64> = units
+                .tools
+                .iter()
+                .filter(|(_, calls)| *calls > 0)
+                .map(|(tool, calls)| (tool.name(), calls))
                 .collect();
-            assert_eq!(buckets, expected.normalised, "{what}");
+            let expected_calls = expected.tool_calls.iter();
+            let expected_calls: BTreeMap<&str, u64> = expected_calls
+                .map(|(name, calls)| (tool(name).name(), *calls))
+                .collect();
+            assert_eq!(calls, expected_calls, "{what}");
+            assert_eq!(
+                units.audio_in_ms,
+                expected.audio_in_ms.unwrap_or(0),
+                "{what}"
+            );
             if let Some(total) = raw.as_ref().and_then(|raw| raw["total_tokens"].as_u64()) {
                 assert_eq!(usage.total().total(), total, "{what}");
             }
@@ -126,6 +254,9 @@ impl Recorded {
                     "{what}"
                 );
             }
+        }
+        if let Some(images) = expected.images {
+            assert_eq!(reading.images, images, "{what}");
         }
         if expected.response_id.is_some() {
             assert_eq!(reading.response_id, expected.response_id, "{what}");
@@ -159,7 +290,7 @@ fn recorded_answers_are_read_at_random_splits() {
         let len = recorded.body.len();
         let splits = proptest::collection::vec(0..=len, 0..20);
         TestRunner::new(ProptestConfig {
-            cases: 40,
+            cases: if len > LARGE_BYTES { 4 } else { 40 },
             failure_persistence: None,
             ..ProptestConfig::default()
         })
@@ -196,7 +327,13 @@ fn recorded_answers_are_read_in_every_coding() {
         let plain = show(recorded.meter(None), [&recorded.body[..]]);
         for (name, coding, encode) in codings {
             let body = encode(&recorded.body);
-            for size in [1, 100, body.len()] {
+            // A megabyte byte by byte in six codings would show nothing new.
+            let smallest = if recorded.body.len() > LARGE_BYTES {
+                4_099
+            } else {
+                1
+            };
+            for size in [smallest, 100.max(smallest), body.len()] {
                 let shown = show(recorded.meter(Some(coding)), body.chunks(size));
                 recorded.check(&shown.reading, name);
                 assert_eq!(
@@ -213,7 +350,9 @@ fn recorded_answers_are_read_in_every_coding() {
 #[test]
 fn no_client_completes_a_recorded_stream_without_its_tail() {
     for recorded in recorded() {
-        for size in [1, 3, 17, 200, recorded.body.len()] {
+        let sizes = [1, 3, 17, 200, recorded.body.len()];
+        let is_large = recorded.body.len() > LARGE_BYTES;
+        for size in sizes.into_iter().skip(if is_large { 3 } else { 0 }) {
             let shown = show(
                 recorded.meter(recorded.coding()),
                 recorded.body.chunks(size),

@@ -6,7 +6,7 @@ use ledger::{
     Config, TokenId,
     admin::{Admin, AgentPrice, AgentTables, ImportedToken, NewPrice},
 };
-use tariff::{Amount, Pattern, Price, PriceId, Rates, Tier};
+use tariff::{Amount, Fees, Pattern, Price, PriceId, Rates, Tier};
 
 use crate::fatal::{Code, Fatal};
 
@@ -139,6 +139,7 @@ fn price(model: &str, input: Option<Amount>, output: Option<Amount>) -> NewPrice
                 out_text: nano(output),
                 ..Rates::default()
             },
+            fees: Fees::default(),
             context_window: None,
             output_max: None,
         },

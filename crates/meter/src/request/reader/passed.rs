@@ -59,6 +59,13 @@ impl Reader {
         Ok(())
     }
 
+    /// A count of calls; `None` for anything else.
+    fn small_count(&self) -> Option<u64> {
+        let digits = std::str::from_utf8(self.scrap.bytes()).ok()?;
+        let count = digits.parse::<u64>().ok()?;
+        (count <= CHOICES_MAX).then_some(count)
+    }
+
     /// A wanted key or value has passed.
     pub(super) fn take(&mut self, here: Here<'_>) -> Result<(), Refusal> {
         self.scrap.settle();
@@ -75,6 +82,26 @@ impl Reader {
             }
             Want::ServiceTier => self.facts.service_tier = Some(self.take_string(here)?),
             Want::Number => self.take_number(here)?,
+            Want::Word => {
+                let word = Some(self.take_string(here)?);
+                match self.param {
+                    "size" => self.facts.size = word,
+                    "quality" => self.facts.quality = word,
+                    "speed" => self.facts.speed = word,
+                    _ => self.facts.response_format = word,
+                }
+            }
+            Want::StreamFormat => {
+                let format = self.take_string(here)?;
+                self.facts.stream |= format == "sse";
+            }
+            Want::Characters => {}
+            Want::ToolCalls => {
+                // What is no count limits nothing.
+                let calls = self.small_count().unwrap_or(u64::MAX);
+                self.facts.tool_calls_max = self.facts.tool_calls_max.max(Some(calls));
+            }
+            Want::MaxUses => self.max_uses = self.small_count(),
             Want::Modality => {
                 let is_other = self.scrap.bytes() != b"text";
                 self.facts.other_modalities |= is_other;
@@ -86,9 +113,7 @@ impl Reader {
             Want::OtherType => {
                 self.facts.refers_outside |= keys::is_outside_type(self.scrap.bytes())
             }
-            Want::ToolType => {
-                self.facts.refers_outside |= !keys::is_client_tool(self.scrap.bytes())
-            }
+            Want::ToolType => self.is_hosted |= !keys::is_client_tool(self.scrap.bytes()),
         }
         Ok(())
     }
@@ -102,7 +127,7 @@ impl Reader {
         }
         let key = self.scrap.bytes();
         for (index, deciding) in DECIDING.iter().enumerate() {
-            if !keys::folds_to(key, deciding.name) {
+            if !deciding.is_for(self.api) || !keys::folds_to(key, deciding.name) {
                 continue;
             }
             self.param = deciding.name;
@@ -157,6 +182,7 @@ impl Reader {
                 }
             }
             (Top::Tools, 3) if keys::folds_to(key, "type") => self.nested = Nested::Type,
+            (Top::Tools, 3) if key == b"max_uses" => self.nested = Nested::MaxUses,
             (Top::Tools, _) => {}
             _ if keys::names_outside(key) => self.nested = Nested::Outside,
             _ if keys::folds_to(key, "type") => self.nested = Nested::Type,

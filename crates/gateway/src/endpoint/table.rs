@@ -1,0 +1,186 @@
+//! Every endpoint that is known: what its body is, which meter reads its answer, what bounds its cost.
+//!
+//! A path is found by its end, so that any base path works (`/v1`, `/openai/v1`, `/api/v1`, none). `tests/endpoints.rs` reads
+//! this table and fails for a row that it has no exchange for.
+
+use http::Method;
+use meter::Api;
+
+/// One endpoint.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) method: Method,
+    /// The end of the path.
+    pub(crate) path: &'static str,
+    /// The name in charges, logs, metrics and the endpoints of access tokens.
+    pub(crate) name: &'static str,
+    pub(crate) does: Does,
+}
+
+/// What an endpoint means for metering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// Costs money.
+    Metered(Metered),
+    /// Costs nothing at the provider; relayed as it is.
+    Free,
+    /// Would let a client spend where nobody meters: never relayed, whatever `UNKNOWN_PATHS` says.
+    Refused,
+    /// The models this access token may use: answered by ourselves.
+    Models,
+}
+
+/// How an endpoint that costs money is metered. Its model is the field `model` of its body, or a deployment's
+/// name in its path; its answer is a stream if the field `stream` asks so (`stream_format` of speech).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Metered {
+    /// Who reads request and answer.
+    pub(crate) api: Api,
+    pub(crate) body: BodyKind,
+    /// A stream reports usage only if the request asks for it in `stream_options`.
+    pub(crate) usage_on_request: bool,
+    pub(crate) bound: BoundBy,
+}
+
+/// What a request's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyKind {
+    Json,
+    Form,
+    Either,
+}
+
+/// What bounds an exchange's cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BoundBy {
+    /// The request's length, or the model's context window; and the request's limit of the output, or the model's.
+    Tokens,
+    /// As `Tokens`, without output.
+    Input,
+    /// `n` images.
+    Images,
+    /// The characters of the text to read out.
+    Characters,
+    /// The time that the uploaded audio can play at most.
+    Time,
+}
+
+const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
+    Row {
+        method,
+        path,
+        name,
+        does,
+    }
+}
+
+/// A metered POST whose name is its path.
+const fn post(path: &'static str, api: Api, body: BodyKind, bound: BoundBy) -> Row {
+    let usage_on_request = matches!(api, Api::ChatCompletions | Api::Completions);
+    let (_, name) = path.split_at(1);
+    let metered = Metered {
+        api,
+        body,
+        usage_on_request,
+        bound,
+    };
+    row(Method::POST, path, name, Does::Metered(metered))
+}
+
+const fn free(path: &'static str) -> Row {
+    row(Method::POST, path, "free", Does::Free)
+}
+
+const fn refused(path: &'static str) -> Row {
+    row(Method::POST, path, "refused", Does::Refused)
+}
+
+pub(crate) static TABLE: &[Row] = &[
+    post(
+        "/chat/completions",
+        Api::ChatCompletions,
+        BodyKind::Json,
+        BoundBy::Tokens,
+    ),
+    post(
+        "/completions",
+        Api::Completions,
+        BodyKind::Json,
+        BoundBy::Tokens,
+    ),
+    post(
+        "/embeddings",
+        Api::Embeddings,
+        BodyKind::Json,
+        BoundBy::Input,
+    ),
+    post("/rerank", Api::Rerank, BodyKind::Json, BoundBy::Input),
+    post(
+        "/responses",
+        Api::Responses,
+        BodyKind::Json,
+        BoundBy::Tokens,
+    ),
+    post(
+        "/responses/compact",
+        Api::Responses,
+        BodyKind::Json,
+        BoundBy::Tokens,
+    ),
+    free("/responses/input_tokens"),
+    post("/messages", Api::Messages, BodyKind::Json, BoundBy::Tokens),
+    free("/messages/count_tokens"),
+    free("/moderations"),
+    post(
+        "/images/generations",
+        Api::Images,
+        BodyKind::Json,
+        BoundBy::Images,
+    ),
+    post(
+        "/images/edits",
+        Api::Images,
+        BodyKind::Either,
+        BoundBy::Images,
+    ),
+    post(
+        "/images/variations",
+        Api::Images,
+        BodyKind::Form,
+        BoundBy::Images,
+    ),
+    post(
+        "/audio/speech",
+        Api::Speech,
+        BodyKind::Json,
+        BoundBy::Characters,
+    ),
+    post(
+        "/audio/transcriptions",
+        Api::Transcriptions,
+        BodyKind::Form,
+        BoundBy::Time,
+    ),
+    post(
+        "/audio/translations",
+        Api::Transcriptions,
+        BodyKind::Form,
+        BoundBy::Time,
+    ),
+    // Ollama's own.
+    post("/api/chat", Api::Generate, BodyKind::Json, BoundBy::Tokens),
+    post(
+        "/api/generate",
+        Api::Generate,
+        BodyKind::Json,
+        BoundBy::Tokens,
+    ),
+    // These hand the client a key, or a connection, to the provider itself.
+    refused("/realtime/client_secrets"),
+    refused("/realtime/sessions"),
+    refused("/realtime/transcription_sessions"),
+    refused("/realtime/translations/client_secrets"),
+    refused("/realtime/calls"),
+    refused("/chatkit/sessions"),
+    row(Method::GET, "/models", "models", Does::Models),
+];

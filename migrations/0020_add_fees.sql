@@ -1,0 +1,205 @@
+-- Prices of what is no token: minutes, characters, pages, queries, requests, images, calls of paid tools; and multipliers of
+-- tokens by region and speed. set_price() is made anew with more arguments, each optional and with a name, so that what calls it
+-- goes on. Safe: the older version neither reads nor writes the new columns, and null means that there is no such price.
+
+alter table turnpike.price
+  add column audio_in_minute  bigint,
+  add column audio_out_minute bigint,
+  add column video_minute     bigint,
+  add column characters       bigint,
+  add column page             bigint,
+  add column query            bigint,
+  add column request          bigint,
+  add column images           jsonb,
+  add column tools            jsonb,
+  add column regions_bps      jsonb,
+  add column speeds_bps       jsonb,
+  drop constraint price_rates_not_all_null,
+  add constraint price_rates_not_all_null
+    check (num_nonnulls(in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h, out_text, out_reasoning, out_audio,
+                        out_image, audio_in_minute, audio_out_minute, video_minute, characters, page, query, request, images) > 0),
+  add constraint price_fees_not_negative
+    check (least(audio_in_minute, audio_out_minute, video_minute, characters, page, query, request) >= 0),
+  -- Objects of whole numbers that are not negative.
+  add constraint price_images_are_fees check (jsonb_typeof(images) = 'object'
+    and not jsonb_path_exists(images, '$.* ? (@.type() != "number" || @ < 0 || @.floor() != @)')),
+  add constraint price_tools_are_fees check (jsonb_typeof(tools) = 'object'
+    and not jsonb_path_exists(tools, '$.* ? (@.type() != "number" || @ < 0 || @.floor() != @)')),
+  add constraint price_tools_known
+    check (tools - '{web_search,web_search_preview,x_search,file_search,container,maps}'::text[] = '{}'),
+  add constraint price_regions_are_multipliers check (jsonb_typeof(regions_bps) = 'object'
+    and not jsonb_path_exists(regions_bps, '$.* ? (@.type() != "number" || @ < 0 || @.floor() != @)')),
+  add constraint price_speeds_are_multipliers check (jsonb_typeof(speeds_bps) = 'object'
+    and not jsonb_path_exists(speeds_bps, '$.* ? (@.type() != "number" || @ < 0 || @.floor() != @)'));
+
+comment on table turnpike.price is 'Versions of prices: nano-USD per 1,000,000 tokens, by kind of token, and for what is no token. The price in force when a request starts is its price.';
+comment on column turnpike.price.audio_in_minute is 'A minute of audio that goes up. Null here and in all that follow: as the default tier says for the smallest input; null there: no price.';
+comment on column turnpike.price.audio_out_minute is 'A minute of audio that comes down.';
+comment on column turnpike.price.video_minute is 'A minute of video.';
+comment on column turnpike.price.characters is '1,000,000 characters that are read out.';
+comment on column turnpike.price.page is 'A page read.';
+comment on column turnpike.price.query is 'A search unit: a reranked query, a search billed by itself.';
+comment on column turnpike.price.request is 'A request, whatever it used.';
+comment on column turnpike.price.images is 'An image, by SIZE/QUALITY, SIZE, QUALITY, or * for any other.';
+comment on column turnpike.price.tools is 'A call of a paid tool, by its name: web_search, web_search_preview, x_search, file_search, container, maps.';
+comment on column turnpike.price.regions_bps is 'What tokens cost by where they were computed, in basis points of the price: {"us": 11000}.';
+comment on column turnpike.price.speeds_bps is 'What tokens cost by speed, in basis points of the price: {"fast": 60000}.';
+
+drop function turnpike.set_price(text, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, text, bigint, boolean, bigint, bigint, text, timestamptz, text);
+
+create function turnpike.set_price(
+  model text,
+  input numeric default null,
+  cached_input numeric default null,
+  output numeric default null,
+  cache_write numeric default null,
+  cache_write_1h numeric default null,
+  reasoning numeric default null,
+  input_audio numeric default null,
+  input_image numeric default null,
+  cached_input_audio numeric default null,
+  cached_input_image numeric default null,
+  output_audio numeric default null,
+  output_image numeric default null,
+  input_audio_minute numeric default null,
+  output_audio_minute numeric default null,
+  video_minute numeric default null,
+  characters numeric default null,
+  page numeric default null,
+  query numeric default null,
+  request numeric default null,
+  images jsonb default null,
+  tools jsonb default null,
+  regions jsonb default null,
+  speeds jsonb default null,
+  tier text default 'default',
+  min_context bigint default 0,
+  context_inclusive boolean default false,
+  context_window bigint default null,
+  output_max bigint default null,
+  disconnect text default null,
+  valid_from timestamptz default null,
+  source text default null
+) returns bigint
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  -- Prices are looked up by the millisecond.
+  begins constant timestamptz := date_trunc('milliseconds', coalesce(set_price.valid_from, clock_timestamp()));
+  wanted turnpike.price;
+  current turnpike.price;
+  next_begins timestamptz;
+  new_id bigint;
+begin
+  if not turnpike.is_pattern(set_price.model) then
+    raise exception 'the model is no name and no beginning with one * at the end' using errcode = 'invalid_parameter_value';
+  end if;
+  if least(input, cached_input, output, cache_write, cache_write_1h, reasoning, input_audio, input_image,
+           cached_input_audio, cached_input_image, output_audio, output_image, input_audio_minute, output_audio_minute,
+           set_price.video_minute, set_price.characters, set_price.page, set_price.query, set_price.request) < 0 then
+    raise exception 'the price of % is negative', set_price.model using errcode = 'invalid_parameter_value';
+  end if;
+  if num_nonnulls(input, cached_input, output, cache_write, cache_write_1h, reasoning, input_audio, input_image,
+                  cached_input_audio, cached_input_image, output_audio, output_image, input_audio_minute, output_audio_minute,
+                  set_price.video_minute, set_price.characters, set_price.page, set_price.query, set_price.request, set_price.images) = 0 then
+    raise exception 'the price of % has no figures', set_price.model
+      using errcode = 'invalid_parameter_value', hint = 'USD per 1,000,000 tokens: turnpike.set_price(''gpt-4o'', input => 2.50, output => 10).';
+  end if;
+  if set_price.tier is null or set_price.tier !~ '^[a-z0-9_-]+$' or set_price.tier in ('auto', 'standard', 'scale', 'fast') then
+    raise exception '% is no tier with a price of its own', coalesce(quote_literal(set_price.tier), 'null')
+      using errcode = 'invalid_parameter_value', hint = 'default, flex, priority (which is also called fast), ultrafast or batch.';
+  end if;
+  if set_price.disconnect not in ('drain', 'estimate', 'void') then
+    raise exception 'disconnect is none of drain, estimate, void' using errcode = 'invalid_parameter_value', hint = 'Leave it out for what the gateway''s setting DISCONNECT says.';
+  end if;
+  if set_price.min_context < 0 or set_price.context_window <= 0 or set_price.output_max <= 0 then
+    raise exception 'a number of tokens must be positive' using errcode = 'invalid_parameter_value';
+  end if;
+  if not isfinite(begins) then
+    raise exception 'valid_from must be an instant' using errcode = 'invalid_parameter_value';
+  end if;
+
+  -- The lock of guard_price(), taken before the version in force is read.
+  perform pg_advisory_xact_lock(hashtextextended('turnpike.price', 0));
+
+  wanted.in_text := turnpike.nano(input, 'the price of input');
+  wanted.in_audio := turnpike.nano(input_audio, 'the price of audio input');
+  wanted.in_image := turnpike.nano(input_image, 'the price of image input');
+  wanted.cr_text := turnpike.nano(cached_input, 'the price of cached input');
+  wanted.cr_audio := turnpike.nano(cached_input_audio, 'the price of cached audio input');
+  wanted.cr_image := turnpike.nano(cached_input_image, 'the price of cached image input');
+  wanted.cw_5m := turnpike.nano(cache_write, 'the price of cache writes');
+  wanted.cw_1h := turnpike.nano(cache_write_1h, 'the price of one-hour cache writes');
+  wanted.out_text := turnpike.nano(output, 'the price of output');
+  wanted.out_reasoning := turnpike.nano(reasoning, 'the price of reasoning');
+  wanted.out_audio := turnpike.nano(output_audio, 'the price of audio output');
+  wanted.out_image := turnpike.nano(output_image, 'the price of image output');
+  wanted.audio_in_minute := turnpike.nano(input_audio_minute, 'the price of a minute of audio input');
+  wanted.audio_out_minute := turnpike.nano(output_audio_minute, 'the price of a minute of audio output');
+  wanted.video_minute := turnpike.nano(set_price.video_minute, 'the price of a minute of video');
+  wanted.characters := turnpike.nano(set_price.characters, 'the price of characters');
+  wanted.page := turnpike.nano(set_price.page, 'the price of a page');
+  wanted.query := turnpike.nano(set_price.query, 'the price of a query');
+  wanted.request := turnpike.nano(set_price.request, 'the price of a request');
+  wanted.images := (select jsonb_object_agg(fee.key, turnpike.nano(fee.value::numeric, 'the price of an image'))
+                      from jsonb_each_text(nullif(set_price.images, 'null')) as fee);
+  wanted.tools := (select jsonb_object_agg(fee.key, turnpike.nano(fee.value::numeric, 'the price of a tool''s call'))
+                     from jsonb_each_text(nullif(set_price.tools, 'null')) as fee);
+  -- A multiplier in basis points is a hundred-thousandth of it in nano.
+  wanted.regions_bps := (select jsonb_object_agg(fee.key, turnpike.nano(fee.value::numeric * 0.00001, 'the multiplier of a region'))
+                           from jsonb_each_text(nullif(set_price.regions, 'null')) as fee);
+  wanted.speeds_bps := (select jsonb_object_agg(fee.key, turnpike.nano(fee.value::numeric * 0.00001, 'the multiplier of a speed'))
+                          from jsonb_each_text(nullif(set_price.speeds, 'null')) as fee);
+  wanted.context_window := set_price.context_window;
+  wanted.output_max := set_price.output_max;
+  wanted.context_inclusive := coalesce(set_price.context_inclusive, false);
+  wanted.disconnect := set_price.disconnect;
+  wanted.source := set_price.source;
+  wanted.pattern := set_price.model;
+  wanted.tier := set_price.tier;
+  wanted.min_context := coalesce(set_price.min_context, 0);
+
+  select p.* into current from turnpike.price as p
+   where (p.pattern, p.tier, p.min_context) = (wanted.pattern, wanted.tier, wanted.min_context)
+     and p.valid_from <= begins and begins < coalesce(p.valid_to, 'infinity');
+  if found then
+    -- Facts about the model, not prices: they stay until somebody knows better.
+    wanted.context_window := coalesce(wanted.context_window, current.context_window);
+    wanted.output_max := coalesce(wanted.output_max, current.output_max);
+    if to_jsonb(current) - '{id,valid_from,valid_to}'::text[] = to_jsonb(wanted) - '{id,valid_from,valid_to}'::text[] then
+      return current.id;
+    end if;
+    if begins < date_trunc('milliseconds', now()) then
+      raise exception 'a price cannot be superseded in the past (%)', begins
+        using errcode = 'invalid_parameter_value', hint = 'Charges made since then keep the price they were made at. Leave "valid_from" out for now.';
+    end if;
+    update turnpike.price as p set valid_to = begins where p.id = current.id;
+  end if;
+  select min(p.valid_from) into next_begins from turnpike.price as p
+   where (p.pattern, p.tier, p.min_context) = (wanted.pattern, wanted.tier, wanted.min_context)
+     and p.valid_from > begins and p.valid_from < coalesce(p.valid_to, 'infinity');
+
+  insert into turnpike.price (
+    pattern, tier, min_context, context_inclusive, valid_from, valid_to, in_text, in_audio, in_image, cr_text, cr_audio, cr_image,
+    cw_5m, cw_1h, out_text, out_reasoning, out_audio, out_image, audio_in_minute, audio_out_minute, video_minute, characters,
+    page, query, request, images, tools, regions_bps, speeds_bps, context_window, output_max, disconnect, source
+  ) values (
+    wanted.pattern, wanted.tier, wanted.min_context, wanted.context_inclusive, begins, next_begins, wanted.in_text, wanted.in_audio,
+    wanted.in_image, wanted.cr_text, wanted.cr_audio, wanted.cr_image, wanted.cw_5m, wanted.cw_1h, wanted.out_text, wanted.out_reasoning,
+    wanted.out_audio, wanted.out_image, wanted.audio_in_minute, wanted.audio_out_minute, wanted.video_minute, wanted.characters, wanted.page,
+    wanted.query, wanted.request, wanted.images, wanted.tools, wanted.regions_bps, wanted.speeds_bps, wanted.context_window, wanted.output_max, wanted.disconnect, wanted.source
+  ) returning id into new_id;
+  return new_id;
+end $$;
+
+comment on function turnpike.set_price(text, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, numeric, jsonb, jsonb, jsonb, jsonb, text, bigint, boolean, bigint, bigint, text, timestamptz, text) is
+  'A new version of a model''s price, USD per 1,000,000 tokens or characters, per minute, and for each page, query, request, image ({"1024x1024/hd": 0.08, "*": 0.04}) and tool call ({"web_search": 0.01}); regions and speeds are multipliers of tokens ({"us": 1.1}). From now or from valid_from; the version in force is closed. context_window and output_max are facts about the model: left out, they stay as in the version in force of the same model, tier and min_context. Returns its id; setting what stands already changes nothing and returns that version''s. A scheduled version stays.';
+
+revoke all on function turnpike.set_price from public;
+-- turnpike.grant_roles() names it too, for roles that are made later.
+do $$
+begin
+  if exists (select from pg_roles where rolname = 'turnpike_admin') then
+    grant execute on function turnpike.set_price to turnpike_admin;
+  end if;
+end $$;
