@@ -120,6 +120,7 @@ declare
   completion_left bigint;
   is_alive boolean;
   most constant bigint := 9223372036854775807;
+  plenty constant bigint := 1000000000000;
 begin
   -- A lease lost in a crash of Postgres is granted again; what was spent of it is in charges, and those are durable.
   perform set_config('synchronous_commit', 'off', true);
@@ -204,9 +205,10 @@ begin
     verdict := 'granted';
     money := case when money_left is null then want.want_money
                   else greatest(want.need_money, least(want.want_money, greatest(money_left, 0) / 4)) end;
-    prompt := case when prompt_left is null then want.want_prompt
+    -- Where tokens have no cap they are none of the limits that keep an exchange waiting.
+    prompt := case when prompt_left is null then greatest(want.want_prompt, plenty)
                    else greatest(want.need_prompt, least(want.want_prompt, greatest(prompt_left, 0) / 4)) end;
-    completion := case when completion_left is null then want.want_completion
+    completion := case when completion_left is null then greatest(want.want_completion, plenty)
                        else greatest(want.need_completion, least(want.want_completion, greatest(completion_left, 0) / 4)) end;
     insert into turnpike.lease as l (instance_id, token_id, account_id, money, prompt, completion, request, granted_money, granted_prompt, granted_completion)
     values (lease_purses.instance, want.token, want.account, lease_purses.money, lease_purses.prompt, lease_purses.completion, lease_purses.request,

@@ -105,6 +105,7 @@ fn hear(shared: &Shared, payload: &str) {
         Some(("account", id)) => {
             let id = id.parse().ok().map(AccountId);
             purses.changed(|_, account| id.is_none_or(|id| id == account));
+            purses.recall(|_, account| id.is_none_or(|id| id == account));
         }
         Some(("recall", whom)) => match whom.split_once(':') {
             Some(("account", id)) => purses.recall(|_, account| account.0.to_string() == id),

@@ -310,7 +310,7 @@ const fn target_max() -> Means {
 }
 
 /// The first refill is for so many exchanges like the one that needs it.
-const AHEAD: u32 = 4;
+const AHEAD: u32 = 16;
 /// A refill that lasted less was too small.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 /// A refill that lasted longer was too large.

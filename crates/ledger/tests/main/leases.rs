@@ -121,7 +121,9 @@ async fn what_a_key_names_is_charged_once_whatever_exchange_tells_it() {
         second.settle(with_key("response resp_1")),
         other.settle(with_key("response resp_2")),
     );
-    (one.unwrap(), two.unwrap(), three.unwrap());
+    one.unwrap();
+    two.unwrap();
+    three.unwrap();
     take(&ledger, books.want(100))
         .await
         .settle(with_key("response resp_1"))
