@@ -478,7 +478,11 @@ mod tests {
                 413,
                 "request_too_large",
             ),
-            (Refusal::TooManyAtOnce { who: Who::Token }, 429, "rate_limit_error"),
+            (
+                Refusal::TooManyAtOnce { who: Who::Token },
+                429,
+                "rate_limit_error",
+            ),
             (Refusal::UpstreamAuth, 502, "api_error"),
             (
                 Refusal::Unavailable { reason: "x" },

@@ -70,8 +70,7 @@ async fn listen(shared: &Shared, connector: &Connector) -> Result<Infallible, Le
                         shared.tokens.set_listening(true);
                         shared.reload.notify_one();
                         // Somebody may have been short meanwhile, and caps may have changed.
-                        shared.purses.changed(|_, _| true);
-                        shared.purses.recall(|_, _| true);
+                        shared.purses.renew(|_, _| true);
                     }
                 }
                 Some(payload) => hear(shared, &payload),
@@ -97,15 +96,13 @@ fn hear(shared: &Shared, payload: &str) {
             Ok(id) => {
                 shared.tokens.changed(TokenId(id));
                 // Its caps may be lower now: what was leased under the old ones goes back.
-                purses.changed(|token, _| token.0 == id);
-                purses.recall(|token, _| token.0 == id);
+                purses.renew(|token, _| token.0 == id);
             }
             Err(_) => shared.tokens.all_changed(),
         },
         Some(("account", id)) => {
             let id = id.parse().ok().map(AccountId);
-            purses.changed(|_, account| id.is_none_or(|id| id == account));
-            purses.recall(|_, account| id.is_none_or(|id| id == account));
+            purses.renew(|_, account| id.is_none_or(|id| id == account));
         }
         Some(("recall", whom)) => match whom.split_once(':') {
             Some(("account", id)) => purses.recall(|_, account| account.0.to_string() == id),

@@ -235,9 +235,12 @@ impl<W> Purse<W> {
         self.serve()
     }
 
-    /// Takes out all that can be spared: everything free, unless somebody here waits for it.
-    pub(crate) fn spare(&mut self, now: Instant) -> Means {
-        self.frugal_until = now.checked_add(FRUGAL_FOR);
+    /// Takes out all that can be spared: everything free, unless somebody here waits for it. Where another process is short,
+    /// no more than what is needed is asked for during the next moments.
+    pub(crate) fn spare(&mut self, is_short: bool, now: Instant) -> Means {
+        if is_short {
+            self.frugal_until = now.checked_add(FRUGAL_FOR);
+        }
         if !self.waiting.is_empty() {
             return Means::NONE;
         }

@@ -51,8 +51,8 @@ pub(crate) type Waiter = oneshot::Sender<Result<Taken, TakeError>>;
 /// What the task is told. A purse is in the queue at most once for each, so the queue is bounded by the purses.
 pub(crate) enum Order {
     Ask(Arc<Entry>),
-    /// Give back what can be spared.
-    Spare(Arc<Entry>),
+    /// Give back what can be spared; the flag says whether another process is short.
+    Spare(Arc<Entry>, bool),
     /// Say when everything before this was carried out.
     Flush(oneshot::Sender<()>),
 }
@@ -159,23 +159,24 @@ impl Purses {
     pub(crate) fn recall(&self, concerns: impl Fn(TokenId, AccountId) -> bool) {
         for entry in self.entries() {
             if concerns(entry.token, entry.account) {
-                self.spare(entry);
+                self.spare(entry, true);
             }
         }
     }
 
-    fn spare(&self, entry: Arc<Entry>) {
-        if !entry.sparing.swap(true, Relaxed) {
-            self.order(Order::Spare(entry));
-        }
-    }
-
-    /// What was refused a moment ago may fit now, and caps may be other ones: the next takes ask Postgres.
-    pub(crate) fn changed(&self, concerns: impl Fn(TokenId, AccountId) -> bool) {
+    /// Gives back what was leased under caps that may be other ones now.
+    pub(crate) fn renew(&self, concerns: impl Fn(TokenId, AccountId) -> bool) {
         for entry in self.entries() {
             if concerns(entry.token, entry.account) {
                 entry.purse().forget_shortage();
+                self.spare(entry, false);
             }
+        }
+    }
+
+    fn spare(&self, entry: Arc<Entry>, is_short: bool) {
+        if !entry.sparing.swap(true, Relaxed) {
+            self.order(Order::Spare(entry, is_short));
         }
     }
 
@@ -188,7 +189,7 @@ impl Purses {
                 (purse.is_idle(now, idle), purse.is_empty())
             };
             if is_idle && !is_empty {
-                self.spare(entry);
+                self.spare(entry, false);
             } else if is_idle {
                 let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
                 // Nobody else has it: neither an open hold nor one that is being taken.

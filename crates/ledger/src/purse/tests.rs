@@ -54,7 +54,10 @@ fn whoever_comes_later_does_not_overtake() {
         purse.take(means(1, 0), now, || 2),
         Take::Waits { .. }
     ));
-    assert!(purse.spare(now).is_none(), "somebody here waits for it");
+    assert!(
+        purse.spare(true, now).is_none(),
+        "somebody here waits for it"
+    );
 }
 
 #[test]
@@ -283,7 +286,7 @@ proptest! {
                 }
                 Step::Recall(who) if processes[who].alive && processes[who].sent.is_none() => {
                     let process = &mut processes[who];
-                    let spare = process.purse.spare(now).money.nano();
+                    let spare = process.purse.spare(true, now).money.nano();
                     process.request += 1;
                     process.sent = Some(Sent::Spare(process.request, spare));
                 }
@@ -355,7 +358,7 @@ proptest! {
                 process.purse.back(means(held, 0), now);
             }
             process.request += 1;
-            let spare = process.purse.spare(now).money.nano();
+            let spare = process.purse.spare(true, now).money.nano();
             bank.give_back(who, process.request, spare);
         }
         prop_assert_eq!(bank.leased(), 0, "leaked");

@@ -92,10 +92,10 @@ impl Bank {
                     let waiting = entry.purse().fail();
                     refuse(waiting, &TakeError::Unavailable(buried()));
                 }
-                Order::Spare(entry) => {
+                Order::Spare(entry, is_short) => {
                     entry.sparing.store(false, Relaxed);
                     if self.is_current(&entry) {
-                        let spare = entry.purse().spare(now);
+                        let spare = entry.purse().spare(is_short, now);
                         spares.push(Spared { entry, spare });
                     }
                 }

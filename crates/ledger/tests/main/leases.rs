@@ -161,6 +161,17 @@ async fn dropped_months_leave_their_sums_and_the_books_add_up() {
     let mut charge = books.charge(60);
     charge.key = Some("batch batch_1".into());
     take(&ledger, old).await.settle(charge).await.unwrap();
+    // It was settled then, too.
+    books
+        .client
+        .batch_execute(
+            "alter table turnpike.charge disable trigger all;
+             update turnpike.charge set settled_at = '2020-09-13Z';
+             alter table turnpike.charge enable trigger all;
+             update turnpike.access_token_counter set day = '2020-09-13', month = '2020-09-01'",
+        )
+        .await
+        .unwrap();
     take(&ledger, books.want(100))
         .await
         .settle(books.charge(70))
