@@ -122,7 +122,8 @@ declare
   most constant bigint := 9223372036854775807;
   plenty constant bigint := 1000000000000;
 begin
-  -- A lease lost in a crash of Postgres is granted again; what was spent of it is in charges, and those are durable.
+  -- So that row locks do not last as long as the disk takes; the caller sends a synchronous commit right behind it, since a grant that
+  -- a crash takes back would be granted to somebody else too.
   perform set_config('synchronous_commit', 'off', true);
   perform set_config('lock_timeout', lease_purses.lock_ms::text, true);
   perform from turnpike.account as x where x.id = any (lease_purses.accounts) order by x.id for no key update;
@@ -139,11 +140,13 @@ begin
     select null, 0, 0, 0, null, null, false, null
       into verdict, money, prompt, completion, short_of, available, pending, asked_at;
     select l.* into old from turnpike.lease as l where l.instance_id = lease_purses.instance and l.token_id = want.token;
-    if old.request = lease_purses.request then
+    if old.request >= lease_purses.request then
       verdict := 'granted';
-      money := old.granted_money;
-      prompt := old.granted_prompt;
-      completion := old.granted_completion;
+      if old.request = lease_purses.request then
+        money := old.granted_money;
+        prompt := old.granted_prompt;
+        completion := old.granted_completion;
+      end if;
       return next;
       continue;
     end if;
@@ -206,9 +209,9 @@ begin
     money := case when money_left is null then want.want_money
                   else greatest(want.need_money, least(want.want_money, greatest(money_left, 0) / 4)) end;
     -- Where tokens have no cap they are none of the limits that keep an exchange waiting.
-    prompt := case when prompt_left is null then greatest(want.want_prompt, plenty)
+    prompt := case when prompt_left is null then greatest(want.need_prompt, plenty - coalesce(old.prompt, 0), 0)
                    else greatest(want.need_prompt, least(want.want_prompt, greatest(prompt_left, 0) / 4)) end;
-    completion := case when completion_left is null then greatest(want.want_completion, plenty)
+    completion := case when completion_left is null then greatest(want.need_completion, plenty - coalesce(old.completion, 0), 0)
                        else greatest(want.need_completion, least(want.want_completion, greatest(completion_left, 0) / 4)) end;
     insert into turnpike.lease as l (instance_id, token_id, account_id, money, prompt, completion, request, granted_money, granted_prompt, granted_completion)
     values (lease_purses.instance, want.token, want.account, lease_purses.money, lease_purses.prompt, lease_purses.completion, lease_purses.request,

@@ -209,21 +209,25 @@ begin
           cached_tokens = u.cached_tokens + excluded.cached_tokens, output_tokens = u.output_tokens + excluded.output_tokens,
           amount = u.amount + excluded.amount, estimated = u.estimated + excluded.estimated
   )
-  select case when c.id is not null then 'settled' when d.id is not null then 'duplicate' else 'repeated' end
+  select case when c.id is not null then 'settled' when d.id is not null then 'duplicate' when o.mark = 'interrupted' and o.amount <> j.amount then 'interrupted' else 'repeated' end
     from job as j left join charged as c on c.id = j.id left join duplicate as d on d.id = j.id
+    left join turnpike.charge as o on o.id = j.id
    order by j.place;
 end $$;
 
 comment on function turnpike.settle_exchanges is
-  'Charges many exchanges. Durable once a synchronous commit has followed. Everything moves for rows really inserted, so repeating it changes nothing. One row back for each, in the order given: settled, repeated (it was charged before), duplicate (its key was charged before, by another exchange: nothing moved).';
+  'Charges many exchanges. Durable once a synchronous commit has followed. Everything moves for rows really inserted, so repeating it changes nothing. One row back for each, in the order given: settled, repeated (it was charged before), interrupted (it was charged before by whoever took its process for dead, another amount), duplicate (its key was charged before, by another exchange: nothing moved).';
 
 -- The dead. Marked first and apart, so that a process that was only silent is refused its next heartbeat and lease before anything of it is given away.
-create function turnpike.find_dead() returns table (instance bigint)
+create function turnpike.find_dead(caller bigint) returns table (instance bigint)
 language plpgsql as $$
 #variable_conflict use_column
 begin
+  if not exists (select from turnpike.instance as i where i.id = find_dead.caller and i.buried_at is null) then
+    return;
+  end if;
   update turnpike.instance as i set buried_at = now()
-   where i.buried_at is null
+   where i.buried_at is null and i.id <> find_dead.caller
      -- While Postgres itself was away nobody could give a sign of life.
      and (i.stopped_at is not null
           or greatest(i.seen_at, pg_postmaster_start_time()) < now() - make_interval(secs => i.lease_seconds))
@@ -235,7 +239,7 @@ begin
      and (exists (select from turnpike.lease as l where l.instance_id = i.id) or exists (select from turnpike.hold as h where h.instance_id = i.id));
 end $$;
 
-comment on function turnpike.find_dead() is 'Processes that are gone and have left leases or holds. Their exchanges are to be settled first, then bury_instance() gives the leases back.';
+comment on function turnpike.find_dead(bigint) is 'Asked by a process that lives and has heard of Postgres all the time: processes that are gone and have left leases or holds. Their exchanges are to be settled first, then bury_instance() gives the leases back.';
 
 create function turnpike.bury_instance(instance bigint, lock_ms integer default 1000) returns bigint
 language plpgsql as $$
@@ -279,6 +283,8 @@ begin
     raise exception 'charges of this month and the last are kept' using errcode = 'invalid_parameter_value',
       hint = format('At the latest: select turnpike.drop_charges(%L);', (this_month - interval '1 month')::date);
   end if;
+  -- Settlements would queue behind whoever waits for the table: rather try again another time.
+  perform set_config('lock_timeout', '200ms', true);
   perform pg_advisory_xact_lock(hashtextextended('turnpike.ensure_charge_partitions', 0));
   for part in
     select c.relname, to_date(substr(c.relname, 8), 'YYYY_MM') as month
@@ -287,12 +293,14 @@ begin
        and to_date(substr(c.relname, 8), 'YYYY_MM') + interval '1 month' <= drop_charges.before
      order by 2
   loop
-    execute format('lock table turnpike.%I in access exclusive mode', part.relname);
+    -- Nobody writes there any more; whoever reads is not held up by the sums.
+    execute format('lock table turnpike.%I in share row exclusive mode', part.relname);
     execute format(
       'insert into turnpike.charge_closed (account_id, token_id, exchanges, amount, prompt, completion, month)
        select account_id, token_id, count(*), sum(amount), sum(prompt), sum(completion), %L from turnpike.%I group by account_id, token_id',
       part.month, part.relname);
     execute format('delete from turnpike.charge_key as k using turnpike.%I as c where k.exchange_id = c.id', part.relname);
+    lock table turnpike.charge in access exclusive mode;
     execute format('drop table turnpike.%I', part.relname);
     dropped := dropped + 1;
   end loop;

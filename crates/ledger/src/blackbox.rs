@@ -95,7 +95,8 @@ impl BlackBox {
     /// Writes down which row of `turnpike.instance` is this process', as soon as that is known; on disk when it returns.
     pub fn name(&self, instance: InstanceId) -> Result<(), BlackBoxError> {
         let path = self.home.instance();
-        write_whole(&path, &format!("{instance}\n")).map_err(BlackBoxError::io("write", &path))
+        write_whole(&path, &format!("{instance}\n{}\n", boot_id()))
+            .map_err(BlackBoxError::io("write", &path))
     }
 
     /// Where it is.
@@ -128,6 +129,8 @@ pub struct Orphan {
     pub damage: Damage,
     /// The exchanges that were open.
     pub remains: Remains,
+    /// The machine has not been started since, so that nothing written to the recorder was lost.
+    pub is_of_this_boot: bool,
     home: Home,
 }
 
@@ -141,11 +144,15 @@ impl Orphan {
             Err(RecorderError::Foreign { path }) if is_blank(&path) => Remains::default(),
             Err(error) => return Err(error.into()),
         };
-        let instance = match fs::read_to_string(home.instance()) {
-            Ok(text) => Some(parse(&text).ok_or_else(|| BlackBoxError::Instance {
-                path: home.instance(),
-            })?),
-            Err(error) if is_missing(&error) => None,
+        let (instance, boot) = match fs::read_to_string(home.instance()) {
+            Ok(text) => {
+                let (id, boot) = text.split_once('\n').unwrap_or((&text, ""));
+                let id = parse(id).ok_or_else(|| BlackBoxError::Instance {
+                    path: home.instance(),
+                })?;
+                (Some(id), boot.trim().to_owned())
+            }
+            Err(error) if is_missing(&error) => (None, String::new()),
             Err(error) => return Err(BlackBoxError::io("read", &home.instance())(error)),
         };
         Ok(Self {
@@ -153,6 +160,7 @@ impl Orphan {
             journal,
             damage,
             remains,
+            is_of_this_boot: boot == boot_id(),
             home,
         })
     }
@@ -316,6 +324,13 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
     File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+/// Which start of the machine this is; empty where the kernel does not say, which then counts as the same.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
 }
 
 fn parse(text: &str) -> Option<InstanceId> {

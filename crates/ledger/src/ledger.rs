@@ -209,7 +209,7 @@ impl Ledger {
         tokio::spawn(recover::reap(
             Arc::clone(&shared),
             config.orphans,
-            config.lease / 4,
+            config.lease,
             patient(),
             gone.clone(),
         ));

@@ -31,6 +31,8 @@ pub(crate) struct Purse<W> {
     /// An ask is under way or queued; at most one is.
     asking: bool,
     recall: Option<Recall>,
+    /// What the ask under way wants.
+    wanted: Means,
     short: Option<(Instant, Shortage)>,
     refilled_at: Instant,
     used_at: Instant,
@@ -100,6 +102,7 @@ impl<W> Purse<W> {
             waiting: VecDeque::new(),
             asking: false,
             recall: None,
+            wanted: Means::NONE,
             short: None,
             refilled_at: now,
             used_at: now,
@@ -157,6 +160,7 @@ impl<W> Purse<W> {
                 .min(target_max())
                 .max(need)
         };
+        self.wanted = want;
         Some(Ask {
             need,
             want,
@@ -170,6 +174,11 @@ impl<W> Purse<W> {
         self.recall = None;
         self.short = None;
         self.refilled_at = now;
+        if !grant.covers(self.wanted.half()) {
+            // There is little left: asking at every take would not make it more.
+            self.target = self.target.min(self.free);
+            self.frugal_until = now.checked_add(SHORT_FOR).max(self.frugal_until);
+        }
         self.serve()
     }
 

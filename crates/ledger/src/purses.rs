@@ -32,6 +32,9 @@ pub(crate) struct Purses {
     orders: mpsc::UnboundedSender<Order>,
     /// Until when the leases surely stand, in microseconds since `born`: then another process may give them away.
     fence_us: AtomicU64,
+    /// When the last sign of life was taken, and since when none was missed, likewise.
+    heard_us: AtomicU64,
+    unbroken_us: AtomicU64,
     born: Instant,
 }
 
@@ -69,6 +72,8 @@ impl Purses {
             map: RwLock::default(),
             orders,
             fence_us: AtomicU64::new(0),
+            heard_us: AtomicU64::new(0),
+            unbroken_us: AtomicU64::new(0),
             born,
         });
         purses.heard(born, lease);
@@ -82,6 +87,12 @@ impl Purses {
 
     /// A sign of life given at `at` was taken: the leases stand for most of their time from then.
     pub(crate) fn heard(&self, at: Instant, lease: Duration) {
+        let since_born = at.saturating_duration_since(self.born);
+        let at_us = u64::try_from(since_born.as_micros()).unwrap_or(u64::MAX);
+        let gap_us = at_us.saturating_sub(self.heard_us.swap(at_us, Relaxed));
+        if u128::from(gap_us) > (lease / 2).as_micros() {
+            self.unbroken_us.store(at_us, Relaxed);
+        }
         let until = at
             .saturating_duration_since(self.born)
             .saturating_add(lease.saturating_mul(FENCE_EIGHTHS) / 8);
@@ -102,6 +113,13 @@ impl Purses {
             let waiting = entry.purse().fail();
             refuse(waiting, &TakeError::Unavailable(buried()));
         }
+    }
+
+    /// Whether signs of life were taken for so long without a gap: else others that seem silent may only have had no Postgres.
+    pub(crate) fn is_unbroken(&self, lease: Duration) -> bool {
+        let now_us = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let unbroken = now_us.saturating_sub(self.unbroken_us.load(Relaxed));
+        u128::from(unbroken) >= lease.as_micros() && self.stand()
     }
 
     /// Whether the leases surely stand.

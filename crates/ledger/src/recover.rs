@@ -65,7 +65,12 @@ pub(crate) async fn from_disk(
     };
     for orphan in found {
         match orphan {
-            Ok(orphan) => settle_orphan(orphan, orphans, shared, sender).await?,
+            Ok(orphan) => {
+                if let Err(error) = settle_orphan(orphan, orphans, shared, sender).await {
+                    // Its box stays for the next start, and the reaper has its rows.
+                    tracing::error!(error = %Chain(&error), "ledger.recover.failed");
+                }
+            }
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "ledger.blackbox.unreadable: what a dead process left stays where it is");
             }
@@ -94,18 +99,25 @@ async fn settle_orphan(
         return remove(orphan).await;
     };
     let open = orphan.remains.left.len();
+    let mut refused = Vec::new();
     if orphans == Orphans::Charge {
         let left = orphan.remains.left.iter();
         let jobs = left.map(|left| interrupted(instance, left)).collect();
-        settle_all(jobs, sender).await?;
+        refused = settle_all(jobs, sender).await?;
         shared
             .gauges
             .interrupted
             .fetch_add(u64::try_from(open).unwrap_or(u64::MAX), Relaxed);
     }
-    // Whatever else Postgres has of it was over: the recorder has every exchange that was not.
-    if corrupt == 0 {
-        shared.execute(FORGET, &[(&instance.0, Type::INT8)]).await?;
+    // Whatever else Postgres has of it was over: the recorder has every exchange that was not. But a machine that lost its power
+    // lost what of the recorder was not yet on its disk.
+    if corrupt == 0 && orphan.is_of_this_boot {
+        shared
+            .execute(
+                FORGET,
+                &[(&instance.0, Type::INT8), (&refused, Type::UUID_ARRAY)],
+            )
+            .await?;
     } else {
         settle_rows(instance, orphans, shared, sender).await?;
     }
@@ -130,16 +142,19 @@ async fn remove(orphan: Orphan) -> Result<(), LedgerError> {
 pub(crate) async fn reap(
     shared: Arc<Shared>,
     orphans: Orphans,
-    every: Duration,
+    lease: Duration,
     mut sender: Sender,
     gone: CancellationToken,
 ) {
-    let mut look = interval(every);
+    let mut look = interval(lease / 4);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = look.tick() => {}
             () = gone.cancelled() => return,
+        }
+        if !shared.purses.is_unbroken(lease) {
+            continue;
         }
         if let Err(error) = bury_all(&shared, orphans, &mut sender).await {
             tracing::warn!(error = %Chain(&error), "ledger.reap.failed: the dead are looked for again");
@@ -152,7 +167,8 @@ async fn bury_all(
     orphans: Orphans,
     sender: &mut Sender,
 ) -> Result<(), LedgerError> {
-    for row in shared.query(DEAD, &[]).await? {
+    let caller = shared.purses.instance();
+    for row in shared.query(DEAD, &[(&caller.0, Type::INT8)]).await? {
         let instance = InstanceId(row.try_get(0)?);
         let open = settle_rows(instance, orphans, shared, sender).await?;
         shared.execute(BURY, &[(&instance.0, Type::INT8)]).await?;
@@ -168,7 +184,7 @@ async fn settle_rows(
     shared: &Shared,
     sender: &mut Sender,
 ) -> Result<usize, LedgerError> {
-    let mut open = 0_usize;
+    let (mut open, mut refused) = (0_usize, Vec::new());
     if orphans == Orphans::Charge {
         let rows = shared.query(HOLDS, &[(&instance.0, Type::INT8)]).await?;
         let jobs: Vec<_> = rows
@@ -176,13 +192,18 @@ async fn settle_rows(
             .map(|row| job_of(instance, row))
             .collect::<Result<_, _>>()?;
         open = jobs.len();
-        settle_all(jobs, sender).await?;
+        refused = settle_all(jobs, sender).await?;
         shared
             .gauges
             .interrupted
             .fetch_add(u64::try_from(open).unwrap_or(u64::MAX), Relaxed);
     }
-    shared.execute(FORGET, &[(&instance.0, Type::INT8)]).await?;
+    shared
+        .execute(
+            FORGET,
+            &[(&instance.0, Type::INT8), (&refused, Type::UUID_ARRAY)],
+        )
+        .await?;
     Ok(open)
 }
 
@@ -289,9 +310,11 @@ fn blank(
     }
 }
 
-const DEAD: &str = "select instance from turnpike.find_dead()";
+const DEAD: &str = "select instance from turnpike.find_dead($1)";
 const BURY: &str = "select turnpike.bury_instance($1)";
-const FORGET: &str = "delete from turnpike.hold where instance_id = $1";
+// But for those whose charge Postgres refuses: they are left for people.
+const FORGET: &str =
+    "delete from turnpike.hold where instance_id = $1 and not exchange_id = any ($2)";
 // Rows of a version that did not say the price cannot be charged.
 const HOLDS: &str = "
     select exchange_id, token_id, account_id, amount, prompt, completion, estimate, price_id, model, endpoint,

@@ -10,7 +10,12 @@ mod record;
 mod replay;
 mod send;
 
-use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tariff::Amount;
 use tokio::{
@@ -93,7 +98,7 @@ impl Job {
     /// It is durable: what it did not use is free again, and its answer's tail may go.
     fn durable(mut self, outcome: Outcome, gauges: &Gauges) {
         let used = match outcome {
-            Outcome::Charged => self.used(),
+            Outcome::Charged | Outcome::Interrupted => self.used(),
             Outcome::Duplicate => Means::NONE,
         };
         if let Some(origin) = self.origin.take() {
@@ -141,6 +146,7 @@ pub(crate) async fn run(
         later,
         gauges,
         waiting: VecDeque::new(),
+        locked: HashMap::new(),
     };
     let mut probe = interval(PROBE_EVERY);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -171,11 +177,23 @@ struct Settler {
     gauges: Arc<Gauges>,
     /// What neither Postgres nor the journal would have. Bounded by the exchanges that may be open: each keeps its place.
     waiting: VecDeque<Job>,
+    /// Accounts that somebody kept locked a moment ago.
+    locked: HashMap<AccountId, Instant>,
 }
 
 impl Settler {
     async fn settle(&mut self, mut group: Vec<Job>, lock_wait: Duration) {
-        if !self.later.has_journal() {
+        if self.later.has_journal() {
+            // Whom somebody keeps locked does not keep the others waiting.
+            self.locked.retain(|_, at| at.elapsed() < LOCKED_LIFETIME);
+            if !self.locked.is_empty() {
+                let locked = group.extract_if(.., |job| self.locked.contains_key(&job.account));
+                let locked: Vec<_> = locked.collect();
+                if !locked.is_empty() {
+                    self.place(locked).await;
+                }
+            }
+        } else {
             // Whom somebody keeps locked waits by himself.
             let locked: Vec<_> = group
                 .extract_if(.., |job| {
@@ -196,6 +214,9 @@ impl Settler {
             self.place(left.away).await;
         }
         if !left.locked.is_empty() {
+            let now = Instant::now();
+            let locked = left.locked.iter().map(|job| (job.account, now));
+            self.locked.extend(locked);
             self.place(left.locked).await;
         }
     }
@@ -229,10 +250,18 @@ impl Settler {
     async fn probe(&mut self) {
         let some = self.waiting.len().min(GROUP_MAX);
         let group: Vec<_> = self.waiting.drain(..some).collect();
+        // Postgres first: it may be back, and the journal may still have no room.
+        let left = self.sender.send(group, LOCK_PROBE).await;
+        if left.away.is_empty() {
+            self.later.set_back();
+        }
         if self.later.has_journal() {
-            self.settle(group, LOCK_PROBE).await;
+            let mut rest = left.away;
+            rest.extend(left.locked);
+            if !rest.is_empty() {
+                self.place(rest).await;
+            }
         } else {
-            let left = self.sender.send(group, LOCK_PROBE).await;
             self.waiting.extend(left.locked);
             for job in left.away.into_iter().rev() {
                 self.waiting.push_front(job);
@@ -261,6 +290,8 @@ impl std::fmt::Display for Chain<'_> {
 const LOCK_WAIT: Duration = Duration::from_millis(500);
 /// How long one account alone is waited for, since everybody waits meanwhile.
 const LOCK_PROBE: Duration = Duration::from_millis(20);
+/// How long an account counts as locked after it was found so.
+const LOCKED_LIFETIME: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 /// Exchanges in one statement. Larger groups gain little and make everybody in them wait.

@@ -17,7 +17,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::{
-    HoldRequest, InstanceId, LedgerError,
+    HoldRequest, InstanceId, LedgerError, TokenId,
     link::{Backoff, Link},
     settle::{Chain, clean},
 };
@@ -89,6 +89,16 @@ impl Trail {
         }
     }
 
+    /// What could not be written is to be written later, unless it is over.
+    fn again(&self, rows: impl Iterator<Item = Row>) {
+        let mut state = self.state();
+        for row in rows {
+            if state.written.remove(&row.request.exchange) {
+                state.fresh.insert(row.request.exchange, row);
+            }
+        }
+    }
+
     /// Writes what there is and ends.
     pub(crate) fn close(&self) {
         self.state().is_closing = true;
@@ -125,16 +135,34 @@ pub(crate) async fn run(trail: Arc<Trail>, mut link: Link) {
                 }
                 break;
             }
-            write(&mut link, &rows).await;
+            write(&trail, &mut link, rows).await;
             delete(&mut link, &ended).await;
         }
     }
 }
 
-async fn write(link: &mut Link, rows: &[Row]) {
-    if rows.is_empty() {
-        return;
+/// Writes rows. Those of a token that somebody keeps locked (an edit left open in psql) wait, and keep nobody else waiting.
+async fn write(trail: &Trail, link: &mut Link, rows: Vec<Row>) {
+    let mut parts = vec![rows];
+    while let Some(part) = parts.pop() {
+        if part.is_empty() || insert(link, &part).await {
+            continue;
+        }
+        let mut tokens: HashMap<TokenId, Vec<Row>> = HashMap::new();
+        for row in part {
+            tokens.entry(row.request.token).or_default().push(row);
+        }
+        if tokens.len() > 1 {
+            parts.extend(tokens.into_values());
+        } else {
+            trail.again(tokens.into_values().flatten());
+            sleep(WRITTEN_AFTER).await;
+        }
     }
+}
+
+/// Whether they are written, or never will be; not while somebody keeps a token locked.
+async fn insert(link: &mut Link, rows: &[Row]) -> bool {
     let each = |of: fn(&Row) -> i64| rows.iter().map(of).collect::<Vec<_>>();
     let exchanges: Vec<_> = rows.iter().map(|it| it.request.exchange).collect();
     let tokens = each(|it| it.request.token.0);
@@ -184,23 +212,27 @@ async fn write(link: &mut Link, rows: &[Row]) {
             (&endpoints, Type::TEXT_ARRAY),
         ],
     )
-    .await;
+    .await
 }
 
 async fn delete(link: &mut Link, ended: &[Uuid]) {
     if !ended.is_empty() {
-        persist(link, DELETE, &[(&ended, Type::UUID_ARRAY)]).await;
+        let _ = persist(link, DELETE, &[(&ended, Type::UUID_ARRAY)]).await;
     }
 }
 
 /// Both statements may be repeated. One that is refused for good is not worth stopping for: it is evidence, not money.
-async fn persist(link: &mut Link, statement: &str, params: crate::connect::Params<'_>) {
+async fn persist(link: &mut Link, statement: &str, params: crate::connect::Params<'_>) -> bool {
     let mut wait = Backoff::default();
     loop {
         match link.query(statement, params).await {
-            Ok(_) => return,
+            Ok(_) => return true,
+            Err(error) if error.is_locked() => return false,
             Err(error) if error.is_unavailable() => wait.pause().await,
-            Err(error) => return refused(&error),
+            Err(error) => {
+                refused(&error);
+                return true;
+            }
         }
     }
 }
@@ -211,7 +243,7 @@ fn refused(error: &LedgerError) {
 
 // One that was charged meanwhile, by whoever took this process for dead, leaves no row.
 const WRITE: &str = "
-    with off as (select set_config('synchronous_commit', 'off', true))
+    with off as (select set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '200ms', true))
     insert into turnpike.hold (exchange_id, token_id, account_id, instance_id, amount, prompt, completion, estimate, price_id, started_at,
                                stream, upstream_id, upstream_key_id, model, endpoint)
     select w.exchange, w.token, w.account, w.instance, w.amount, w.prompt, w.completion, w.estimate, w.price, to_timestamp(w.started_ms * 0.001),

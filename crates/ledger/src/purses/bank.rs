@@ -116,8 +116,10 @@ impl Bank {
             .is_some_and(|purses| purses.instance() == entry.instance)
     }
 
-    async fn give_back(&mut self, spares: Vec<Spared>) {
-        let mut parts = vec![(spares, LOCK_WAIT)];
+    async fn give_back(&mut self, mut spares: Vec<Spared>) {
+        let locked = spares.extract_if(.., |it| self.locked.contains_key(&it.entry.account));
+        let mut parts: Vec<_> = by_account(locked.collect(), |it| it.entry.account).collect();
+        parts.push((spares, LOCK_WAIT));
         while let Some((part, lock_wait)) = parts.pop() {
             if part.is_empty() {
                 continue;
@@ -246,7 +248,7 @@ impl Bank {
         let [money, prompt, completion] = columns(part.iter().map(|it| it.spare));
         let (instance, request) = (first.entry.instance.0, self.next_request());
         let lock_ms = milliseconds(lock_wait);
-        let mut wait = Backoff::default();
+        let (mut wait, mut is_unknown) = (Backoff::default(), false);
         loop {
             let answer = self
                 .link
@@ -266,9 +268,17 @@ impl Bank {
                 .await;
             match answer {
                 Ok(_) => return Ok(()),
-                Err(error) if error.is_locked() || !error.is_unavailable() => return Err(error),
-                Err(error) if self.is_over(&error) => return Err(error),
-                Err(_) => wait.pause().await,
+                // An earlier try may have been carried out: only its own number tells.
+                Err(error) if is_unknown && error.is_locked() && !self.is_over() => {
+                    wait.pause().await;
+                }
+                Err(error) if error.is_locked() || !error.is_unavailable() || self.is_over() => {
+                    return Err(error);
+                }
+                Err(_) => {
+                    is_unknown = true;
+                    wait.pause().await;
+                }
             }
         }
     }
@@ -288,11 +298,11 @@ impl Bank {
         let asked_at: Vec<_> = part.iter().map(|it| it.ask.asked_at).collect();
         let (instance, request) = (first.entry.instance.0, self.next_request());
         let lock_ms = milliseconds(lock_wait);
-        let mut wait = Backoff::default();
+        let (mut wait, mut is_unknown) = (Backoff::default(), false);
         loop {
             let answer = self
                 .link
-                .query(
+                .query_durably(
                     LEASE,
                     &[
                         (&instance, Type::INT8),
@@ -313,15 +323,23 @@ impl Bank {
             match answer {
                 Ok(rows) if rows.len() == part.len() => return rows.iter().map(verdict).collect(),
                 Ok(_) => return Err(LedgerError::row()),
-                Err(error) if error.is_locked() || !error.is_unavailable() => return Err(error),
-                Err(error) if self.is_over(&error) => return Err(error),
-                Err(_) => wait.pause().await,
+                // An earlier try may have been carried out: only its own number tells.
+                Err(error) if is_unknown && error.is_locked() && !self.is_over() => {
+                    wait.pause().await;
+                }
+                Err(error) if error.is_locked() || !error.is_unavailable() || self.is_over() => {
+                    return Err(error);
+                }
+                Err(_) => {
+                    is_unknown = true;
+                    wait.pause().await;
+                }
             }
         }
     }
 
     /// Nobody is left for whom an answer matters.
-    fn is_over(&self, _: &LedgerError) -> bool {
+    fn is_over(&self) -> bool {
         self.purses.strong_count() == 0
     }
 

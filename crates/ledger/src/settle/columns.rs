@@ -102,7 +102,14 @@ impl<'a> Columns<'a> {
             .push(i64::try_from(used.prompt).unwrap_or(i64::MAX));
         self.completions
             .push(i64::try_from(used.completion).unwrap_or(i64::MAX));
-        self.keys.push(charge.key.as_deref().map(clean));
+        self.keys.push(charge.key.as_deref().map(|key| {
+            Cow::Owned(
+                key.chars()
+                    .filter(|it| !it.is_control())
+                    .take(KEY_CHARS_MAX)
+                    .collect(),
+            )
+        }));
     }
 
     pub(super) fn params<'p>(
@@ -208,6 +215,8 @@ pub(super) fn usage_json(raw: &str, plain: bool) -> Cow<'_, str> {
 
 /// No exchange uses so many tokens of a kind.
 const COUNT_MAX: i64 = 10_000_000_000;
+/// As `charge_key_printable` has it.
+const KEY_CHARS_MAX: usize = 300;
 const TEXT_BYTES_MAX: usize = 256;
 const USAGE_BYTES_MAX: usize = 16 << 10;
 

@@ -1,5 +1,7 @@
 //! The journal's replay: what was settled while Postgres was away goes there as soon as it answers, the oldest first.
 
+use uuid::Uuid;
+
 use super::{Chain, GROUP_MAX, Job, LOCK_PROBE, LOCK_WAIT, Later, Sender, decode};
 use crate::{
     LedgerError,
@@ -75,12 +77,16 @@ pub(crate) async fn replay_all(
     Ok(replayed)
 }
 
-/// Settles jobs of nobody here, waiting for locks.
+/// Settles jobs of nobody here, waiting for locks for a while. Returns those that Postgres refuses for good.
 ///
 /// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn settle_all(mut jobs: Vec<Job>, sender: &mut Sender) -> Result<(), LedgerError> {
+/// When Postgres does not answer, or somebody keeps an account locked.
+pub(crate) async fn settle_all(
+    mut jobs: Vec<Job>,
+    sender: &mut Sender,
+) -> Result<Vec<Uuid>, LedgerError> {
     let (mut wait, mut lock_wait) = (Backoff::default(), LOCK_WAIT);
+    let (mut refused, mut rounds) = (Vec::new(), 0);
     while !jobs.is_empty() {
         let rest = jobs.split_off(jobs.len().min(GROUP_MAX));
         let left = sender.send(jobs, lock_wait).await;
@@ -88,14 +94,24 @@ pub(crate) async fn settle_all(mut jobs: Vec<Job>, sender: &mut Sender) -> Resul
             return Err(LedgerError::unavailable("Postgres did not answer in time"));
         }
         jobs = rest;
+        refused.extend(left.refused);
         if !left.locked.is_empty() {
+            rounds += 1;
+            if rounds > LOCKED_ROUNDS_MAX {
+                return Err(LedgerError::unavailable(
+                    "somebody keeps an account locked whose exchanges are to be settled",
+                ));
+            }
             jobs.extend(left.locked);
             lock_wait = LOCK_PROBE;
             wait.pause().await;
         }
     }
-    Ok(())
+    Ok(refused)
 }
+
+/// How often an account that somebody keeps locked is tried, about a second apart.
+const LOCKED_ROUNDS_MAX: u32 = 20;
 
 fn jobs(records: &[Record]) -> Vec<Job> {
     records

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Chain, Job, LOCK_PROBE, columns, columns::Columns};
+use uuid::Uuid;
+
+use super::{Chain, Job, LOCK_PROBE, columns, columns::Columns, record};
 use crate::{AccountId, InstanceId, LedgerError, gauges::Gauges, link::Link};
 
 /// What became of one settlement.
@@ -16,6 +18,8 @@ pub(crate) enum Outcome {
     Charged,
     /// Its key was charged by another exchange: nothing moved.
     Duplicate,
+    /// Whoever took its process for dead has charged an estimate, and that stands.
+    Interrupted,
 }
 
 /// Sends groups on a connection of its own.
@@ -31,6 +35,8 @@ pub(crate) struct Left {
     pub(crate) away: Vec<Job>,
     /// Somebody keeps the account locked (a transaction left open in psql).
     pub(crate) locked: Vec<Job>,
+    /// Refused for good, of those nobody here waits for: their evidence must stay.
+    pub(crate) refused: Vec<Uuid>,
 }
 
 /// Part of a group, and how it is sent.
@@ -79,13 +85,20 @@ impl Sender {
                         .settled
                         .fetch_add(u64::try_from(part.jobs.len()).unwrap_or(u64::MAX), Relaxed);
                     for (job, outcome) in part.jobs.into_iter().zip(outcomes) {
+                        if outcome == Outcome::Interrupted {
+                            tracing::warn!(exchange = %job.exchange, charge_nano_usd = job.charge.amount.nano(), "ledger.settle.too_late: it was charged as interrupted, another amount; correct it with turnpike.top_up()");
+                        }
                         job.durable(outcome, &self.gauges);
                     }
                     continue;
                 }
                 Err(error) => error,
             };
-            if error.is_locked() && part.lock_wait > LOCK_PROBE {
+            let is_mixed = part
+                .jobs
+                .windows(2)
+                .any(|two| matches!(two, [one, other] if one.account != other.account));
+            if error.is_locked() && (part.lock_wait > LOCK_PROBE || is_mixed) {
                 parts.extend(by(part.jobs, |job: &Job| job.account).map(|jobs| Part {
                     jobs,
                     texts: part.texts,
@@ -121,6 +134,7 @@ impl Sender {
                 });
             } else {
                 for job in part.jobs {
+                    left.refused.push(job.exchange);
                     self.refuse(job, &error);
                 }
             }
@@ -144,6 +158,7 @@ impl Sender {
             .map(|row| {
                 Ok(match row.try_get::<_, &str>(0)? {
                     "duplicate" => Outcome::Duplicate,
+                    "interrupted" => Outcome::Interrupted,
                     _ => Outcome::Charged,
                 })
             })
@@ -155,6 +170,8 @@ impl Sender {
             exchange = %job.exchange,
             token = %job.token,
             charge_nano_usd = job.charge.amount.nano(),
+            // Counts, names and the provider's own figures: enough to book it by hand.
+            record = job.origin.is_none().then(|| String::from_utf8_lossy(&record::encode(&job)).into_owned()),
             error = %Chain(error),
             "ledger.settle.refused: the charge is not booked; its hold stays as evidence"
         );
