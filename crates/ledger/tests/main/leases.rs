@@ -151,7 +151,11 @@ async fn dropped_months_leave_their_sums_and_the_books_add_up() {
         .unwrap();
     let ledger = books.ledger().await;
     let mut old = books.want(100);
-    old.exchange = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 1_600_000_000, 0));
+    old.exchange = Uuid::new_v7(uuid::Timestamp::from_unix(
+        uuid::NoContext,
+        1_600_000_000,
+        0,
+    ));
     let mut charge = books.charge(60);
     charge.key = Some("batch batch_1".into());
     take(&ledger, old).await.settle(charge).await.unwrap();
@@ -193,7 +197,8 @@ async fn a_row_of_charge_and_its_index_entries_stay_small() {
     let books = Books::with(1_000_000_000).await;
     let ledger = books.ledger().await;
     for _ in 0..4 {
-        let holds = futures_util::future::join_all((0..256).map(|_| ledger.take(books.want(100)))).await;
+        let holds =
+            futures_util::future::join_all((0..256).map(|_| ledger.take(books.want(100)))).await;
         let settling = holds
             .into_iter()
             .map(|hold| hold.unwrap().settle(books.charge(60)));
