@@ -2,6 +2,7 @@
 
 mod books;
 mod fronts;
+mod limits;
 
 use std::path::PathBuf;
 
@@ -12,7 +13,10 @@ use tariff::Amount;
 pub(crate) use self::fronts::{ChatbotMode, Importing, TokenGen};
 use crate::fatal::{Code, Fatal};
 
-pub(crate) use self::books::{Audit, KeyOf, OurKey, Percent, Reconcile};
+pub(crate) use self::{
+    books::{Audit, KeyOf, OurKey, Percent, Reconcile},
+    limits::{Caps, Rates},
+};
 
 /// A transparent, pass-through metering gateway for OpenAI-compatible APIs.
 ///
@@ -85,7 +89,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
     /// Make an access token. Its secret is shown once and stored nowhere.
-    Issue(Issue),
+    Issue(Box<Issue>),
     /// List access tokens with what they have spent; secrets cannot be shown again.
     List {
         /// Of this account only.
@@ -118,12 +122,10 @@ pub(crate) struct Issue {
     /// Models it may use, exact or with a trailing '*'; may be given several times or separated by commas.
     #[arg(long, value_delimiter = ',')]
     pub(crate) models: Option<Vec<String>>,
-    /// Requests in any minute.
-    #[arg(long, value_name = "N")]
-    pub(crate) requests_per_minute: Option<i32>,
-    /// Exchanges open at once.
-    #[arg(long, value_name = "N")]
-    pub(crate) concurrent_exchanges: Option<i32>,
+    #[command(flatten)]
+    pub(crate) caps: Caps,
+    #[command(flatten)]
+    pub(crate) rates: Rates,
     /// Networks it may be used from, such as 10.0.0.0/8.
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) addresses: Option<Vec<String>>,

@@ -290,6 +290,35 @@ async fn commands_do_what_they_say() {
 }
 
 #[tokio::test]
+async fn every_limit_can_be_given_and_is_listed() {
+    let bank = Bank::open().await;
+    let settings = [("DATABASE_URL", bank.db.url())];
+    let limits = "--budget 9 --budget-day 1 --budget-month 2.5 --prompt-tokens 3 --prompt-tokens-day 4 --prompt-tokens-month 5 \
+        --completion-tokens 6 --completion-tokens-day 7 --completion-tokens-month 8 --requests-per-second 10 \
+        --requests-per-minute 11 --requests-per-hour 12 --tokens-per-minute 13 --concurrent-exchanges 14";
+    let mut arguments = vec!["token", "issue", "alice"];
+    arguments.extend(limits.split_whitespace());
+    let (code, token, stderr) = run(&settings, &arguments);
+    assert_eq!(code, 0, "{stderr}");
+    let (_, listed, _) = run(&settings, &["token", "list"]);
+    let line = listed
+        .lines()
+        .find(|line| line.starts_with(&token[..10]))
+        .unwrap();
+    let shown = "day 0.00/1.00 USD, month 0.00/2.50 USD, in/life 0/3, in/day 0/4, in/month 0/5, out/life 0/6, out/day 0/7, \
+        out/month 0/8, 10/s, 11/min, 12/h, 13 tokens/min, 14 at once";
+    assert!(line.contains("9.00") && line.contains(shown), "{line}");
+    let (code, _, stderr) = run(
+        &settings,
+        &["token", "issue", "alice", "--requests-per-hour", "0"],
+    );
+    assert!(
+        code == 65 && stderr.contains("a limit must be at least 1"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
 async fn the_price_list_is_imported_once_and_says_what_it_left_out() {
     let bank = Bank::open().await;
     let settings = [("DATABASE_URL", bank.db.url())];

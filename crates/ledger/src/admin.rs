@@ -24,7 +24,7 @@ pub use self::{
     charged::{Charged, ChargedRow},
     fronts::{ImportedToken, ImportedUsage},
     prices::{Imported, NewPrice},
-    tokens::{IssueToken, IssuedToken, TokenRow},
+    tokens::{CapRow, Caps, IssueToken, IssuedToken, TokenRow},
     usage::{UsageBy, UsageRow},
 };
 

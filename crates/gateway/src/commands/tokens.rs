@@ -1,6 +1,10 @@
 //! `turnpike token …`
 
-use ledger::admin::{Admin, IssueToken, TokenRow};
+use ledger::{
+    Limit, Period,
+    admin::{Admin, CapRow, IssueToken, TokenRow},
+};
+use tariff::Amount;
 
 use super::{now_ms, table::Table, time};
 use crate::{
@@ -10,7 +14,7 @@ use crate::{
 
 pub(super) async fn run(command: Token, admin: &Admin) -> Result<(), Fatal> {
     match command {
-        Token::Issue(issue) => self::issue(issue, admin).await,
+        Token::Issue(issue) => self::issue(*issue, admin).await,
         Token::List { account } => {
             print!("{}", list(&admin.tokens(account.as_deref()).await?));
             Ok(())
@@ -40,8 +44,12 @@ async fn issue(issue: Issue, admin: &Admin) -> Result<(), Fatal> {
             models: issue.models,
             endpoints: issue.endpoints,
             addresses: issue.addresses,
-            requests_per_minute: issue.requests_per_minute,
-            concurrent_exchanges: issue.concurrent_exchanges,
+            caps: issue.caps.into(),
+            requests_per_second: issue.rates.requests_per_second,
+            requests_per_minute: issue.rates.requests_per_minute,
+            requests_per_hour: issue.rates.requests_per_hour,
+            tokens_per_minute: issue.rates.tokens_per_minute,
+            concurrent_exchanges: issue.rates.concurrent_exchanges,
             upstream_key: None,
         })
         .await?;
@@ -57,7 +65,8 @@ async fn issue(issue: Issue, admin: &Admin) -> Result<(), Fatal> {
 fn list(tokens: &[TokenRow]) -> Table {
     let mut table = Table::new(
         &[
-            "token", "account", "label", "budget", "spent", "held", "models", "issued", "state",
+            "token", "account", "label", "budget", "spent", "held", "limits", "models", "issued",
+            "state",
         ],
         &[3, 4, 5],
     );
@@ -78,6 +87,7 @@ fn list(tokens: &[TokenRow]) -> Table {
                 .map_or_else(|| "-".to_owned(), |budget| budget.to_string()),
             token.spent.to_string(),
             token.held.to_string(),
+            limits(token),
             token
                 .models
                 .as_ref()
@@ -87,4 +97,43 @@ fn list(tokens: &[TokenRow]) -> Table {
         ]);
     }
     table
+}
+
+/// Its caps as used/most, then its rates: `day 0.10/1.00 USD, in/month 12/5000, 60/min`.
+fn limits(token: &TokenRow) -> String {
+    let rates = [
+        (token.requests_per_second.map(i64::from), "/s"),
+        (token.requests_per_minute.map(i64::from), "/min"),
+        (token.requests_per_hour.map(i64::from), "/h"),
+        (token.tokens_per_minute, " tokens/min"),
+        (token.concurrent_exchanges.map(i64::from), " at once"),
+    ];
+    let rates = rates
+        .into_iter()
+        .filter_map(|(most, unit)| most.map(|most| format!("{most}{unit}")));
+    let all: Vec<String> = token.caps.iter().map(cap).chain(rates).collect();
+    if all.is_empty() {
+        return "-".to_owned();
+    }
+    all.join(", ")
+}
+
+fn cap(row: &CapRow) -> String {
+    let CapRow { cap, used, most } = *row;
+    let period = |period| match period {
+        Period::Life => "life",
+        Period::Day => "day",
+        Period::Month => "month",
+    };
+    match cap {
+        Limit::PromptTokens(of) => format!("in/{} {used}/{most}", period(of)),
+        Limit::CompletionTokens(of) => format!("out/{} {used}/{most}", period(of)),
+        Limit::Budget(of) => format!("{} {} USD", period(of), money(used, most)),
+        // No cap of a token's; told all the same, should the ledger list it.
+        Limit::Account => format!("account {} USD", money(used, most)),
+    }
+}
+
+fn money(used: i64, most: i64) -> String {
+    format!("{}/{}", Amount::from_nano(used), Amount::from_nano(most))
 }

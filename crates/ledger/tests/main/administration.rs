@@ -1,8 +1,8 @@
 //! The operator's commands, as the program calls them.
 
 use ledger::{
-    Disconnect, UpstreamId,
-    admin::{Admin, IssueToken, NewPrice, UsageBy},
+    Disconnect, Limit, Period, UpstreamId,
+    admin::{Admin, CapRow, Caps, IssueToken, NewPrice, UsageBy},
 };
 use tariff::{Amount, Fees, Pattern, PerTool, Price, PriceId, Rates, Tier, Tool};
 
@@ -70,6 +70,92 @@ fn price(pattern: &str, in_text: i64) -> NewPrice {
         disconnect: Some(Disconnect::Estimate),
         source: Some("a list".into()),
     }
+}
+
+#[tokio::test]
+async fn every_limit_of_a_token_is_set_and_listed_with_what_is_used_of_it() {
+    let books = Books::with(0).await;
+    let admin = Admin::connect(&books.db.config()).await.unwrap();
+    let wanted = IssueToken {
+        account: "alice".into(),
+        caps: Caps {
+            budget_day: Some(usd("1")),
+            budget_month: Some(usd("2")),
+            prompt_tokens: Some(3),
+            prompt_tokens_day: Some(4),
+            prompt_tokens_month: Some(5),
+            completion_tokens: Some(6),
+            completion_tokens_day: Some(7),
+            completion_tokens_month: Some(8),
+        },
+        requests_per_second: Some(9),
+        requests_per_minute: Some(10),
+        requests_per_hour: Some(11),
+        tokens_per_minute: Some(12),
+        concurrent_exchanges: Some(13),
+        ..IssueToken::default()
+    };
+    let issued = admin.issue_token(&wanted).await.unwrap();
+    let count = "
+        update turnpike.access_token_counter
+           set prompt = 30, completion = 60,
+               day = $2::date, spent_day = 100, prompt_day = 40, completion_day = 70,
+               month = date_trunc('month', $2::date), spent_month = 200, prompt_month = 50, completion_month = 80
+         where token_id = $1";
+    let today = books
+        .client
+        .query_one("select ((now() at time zone 'UTC')::date)::text", &[])
+        .await
+        .unwrap();
+    let now: &str = today.get(0);
+    let listed = async |day: &str, used: [i64; 8]| {
+        let count = count.replace("$2", &format!("'{day}'"));
+        books.client.execute(&count, &[&issued.id.0]).await.unwrap();
+        let rows = admin.tokens(Some("alice")).await.unwrap();
+        let row = rows.iter().find(|row| row.id == issued.id).unwrap();
+        let (money, prompt, completion) =
+            (Limit::Budget, Limit::PromptTokens, Limit::CompletionTokens);
+        let caps = [
+            (money(Period::Day), 1_000_000_000),
+            (money(Period::Month), 2_000_000_000),
+            (prompt(Period::Life), 3),
+            (prompt(Period::Day), 4),
+            (prompt(Period::Month), 5),
+            (completion(Period::Life), 6),
+            (completion(Period::Day), 7),
+            (completion(Period::Month), 8),
+        ];
+        let expected: Vec<CapRow> = caps
+            .into_iter()
+            .zip(used)
+            .map(|((cap, most), used)| CapRow { cap, used, most })
+            .collect();
+        assert_eq!(row.caps, expected);
+        assert_eq!(
+            (
+                row.requests_per_second,
+                row.requests_per_minute,
+                row.requests_per_hour,
+                row.tokens_per_minute,
+                row.concurrent_exchanges,
+            ),
+            (Some(9), Some(10), Some(11), Some(12), Some(13))
+        );
+    };
+    listed(now, [100, 200, 30, 40, 50, 60, 70, 80]).await;
+    // What was used on an earlier day, in an earlier month, is not of this one.
+    listed("2026-01-31", [0, 0, 30, 0, 0, 60, 0, 0]).await;
+    assert_eq!(
+        admin
+            .tokens(None)
+            .await
+            .unwrap()
+            .iter()
+            .filter(|row| row.caps.is_empty())
+            .count(),
+        1,
+        "a token without caps lists none"
+    );
 }
 
 #[tokio::test]
