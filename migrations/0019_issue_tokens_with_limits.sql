@@ -1,7 +1,7 @@
--- issue_token() takes every limit a token may have, and one call grants the roles all they need, whoever made the functions it calls.
+-- issue_token() takes every limit a token may have: caps and rates, and one call grants the roles all they need, whoever made the functions it calls.
 -- Safe: the function's parameters are only added to.
 
-drop function turnpike.issue_token(text, numeric, timestamptz, text[], integer, integer, text[], cidr[], text, text, numeric, numeric, bigint, bigint, bigint, bigint, bigint, bigint);
+drop function turnpike.issue_token(text, numeric, timestamptz, text[], integer, integer, text[], cidr[], text, text);
 
 create function turnpike.issue_token(
   account text,
