@@ -7,6 +7,7 @@
 
 mod support;
 
+mod doctor;
 mod embedded;
 mod faults;
 mod front_doors;
