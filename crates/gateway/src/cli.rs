@@ -14,7 +14,7 @@ pub(crate) use self::fronts::{ChatbotMode, Importing, TokenGen};
 use crate::fatal::{Code, Fatal};
 
 pub(crate) use self::{
-    books::{Audit, KeyOf, OurKey, Percent, Reconcile},
+    books::{Audit, Doctor, KeyOf, OurKey, Percent, Reconcile},
     limits::{Caps, Rates},
 };
 
@@ -69,6 +69,12 @@ pub(crate) enum Command {
     ///
     /// Prints the rows of view turnpike.audit and ends with exit code 1 if there is any.
     Audit(Audit),
+    /// Look for what is wrong or about to be, and say what to do about it: worst first.
+    ///
+    /// Looks at the database, prices, upstream keys, open exchanges, charges, the books, DATA_DIR, file descriptors and the
+    /// certificate, with the settings of its own environment: run it where the gateway runs. Changes nothing, prints no secret.
+    /// Exit code 0: nothing to do, 1: someone must act.
+    Doctor(Doctor),
     /// Compare a provider's usage or cost export with what was charged, by day (UTC), key and model.
     ///
     /// Reads OpenAI's organization usage and costs (the JSON of /v1/organization/usage/… and /v1/organization/costs; also several

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod audit;
+mod doctor;
 mod fronts;
 mod import;
 mod prices;
@@ -27,6 +28,10 @@ pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<Exi
         .enable_all()
         .build()
         .map_err(|error| Fatal::because(Code::System, "no runtime", &error))?;
+    // A database that is not there is a finding, not the end.
+    if let Command::Doctor(command) = &command {
+        return doctor::run(command, settings, &runtime);
+    }
     let database = startup::open(&settings.database, &runtime)?;
     let done = runtime.block_on(dispatch(command, &database.config, &settings.front_doors));
     database.close();
@@ -39,8 +44,8 @@ async fn dispatch(
     doors: &settings::FrontDoors,
 ) -> Result<ExitCode, Fatal> {
     match command {
-        // `main` has taken care of it.
-        Command::Serve | Command::Chatbot(_) => {}
+        // Taken care of by `main` and `run`.
+        Command::Serve | Command::Chatbot(_) | Command::Doctor(_) => {}
         Command::Migrate => migrate(config).await?,
         Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await?,
         Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await?,
@@ -60,7 +65,7 @@ async fn dispatch(
     Ok(ExitCode::SUCCESS)
 }
 
-/// How `audit` and `reconcile` end when they found something, as `diff` does.
+/// How `audit`, `doctor` and `reconcile` end when they found something, as `diff` does.
 fn found() -> ExitCode {
     ExitCode::from(1)
 }

@@ -16,6 +16,7 @@ use serde::{
 use serde_json::value::RawValue;
 use tariff::Price;
 
+pub(crate) use self::entry::RATE_MAX;
 pub(crate) use self::report::{LeftOut, Report, Warning};
 
 mod dated;

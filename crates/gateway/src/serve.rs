@@ -302,7 +302,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
 
 /// Whether the provider key is an access token of Turnpike's own: left in the shell from a client's `export` line,
 /// where it would send every request to OpenAI with a key OpenAI has never heard of.
-fn is_our_own(key: &Secret, settings: &settings::Upstream) -> bool {
+pub(crate) fn is_our_own(key: &Secret, settings: &settings::Upstream) -> bool {
     let is_ours = settings.openai_url.is_none() && key.expose().starts_with("tp-");
     if is_ours {
         warn!(

@@ -42,7 +42,7 @@ pub(crate) fn open(settings: &settings::Database, runtime: &Runtime) -> Result<D
             cluster: None,
         });
     }
-    let dir = settings.data_dir.clone().unwrap_or_else(default_dir);
+    let dir = data_dir(settings);
     let cluster = Cluster::start(&cluster::Options {
         dir,
         binaries: None,
@@ -105,8 +105,13 @@ pub(crate) fn keeping(config: Config, settings: &settings::Database) -> Config {
     if settings.journal_bytes_max == 0 {
         return config;
     }
-    let dir = settings.data_dir.clone().unwrap_or_else(default_dir);
+    let dir = data_dir(settings);
     config.with_data_dir(dir, settings.journal_bytes_max)
+}
+
+/// Where the journal, the flight recorder and the private Postgres are.
+pub(crate) fn data_dir(settings: &settings::Database) -> PathBuf {
+    settings.data_dir.clone().unwrap_or_else(default_dir)
 }
 
 fn default_dir() -> PathBuf {

@@ -9,6 +9,7 @@ mod support;
 
 mod audio;
 mod dialects;
+mod doctor;
 mod embedded;
 mod endpoints;
 mod faults;

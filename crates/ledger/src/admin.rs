@@ -4,6 +4,7 @@ mod accounts;
 mod agent;
 mod audit;
 mod charged;
+mod doctor;
 mod fronts;
 mod prices;
 mod tokens;
@@ -22,6 +23,7 @@ pub use self::{
     agent::{AgentPrice, AgentTables, AgentUsage, AgentUser},
     audit::AuditRow,
     charged::{Charged, ChargedRow},
+    doctor::{Connected, Doubtful, GoneHolds, KeyPlace, Rights, UpstreamKeyRow, connected},
     fronts::{ImportedToken, ImportedUsage},
     prices::{Imported, NewPrice},
     tokens::{CapRow, Caps, IssueToken, IssuedToken, TokenRow},

@@ -113,8 +113,56 @@ impl BlackBox {
     /// Those of processes that are gone, locked so that no other process takes them too. One that cannot be read is told in
     /// its place, and stays.
     pub fn orphans(data_dir: &Path) -> Result<Vec<Result<Orphan, BlackBoxError>>, BlackBoxError> {
-        let homes = Home::deserted(data_dir)?;
+        let homes = {
+            let _guard = guard(data_dir)?;
+            Home::deserted(data_dir)?
+        };
         Ok(homes.into_iter().map(Orphan::read).collect())
+    }
+
+    /// The same from outside. Nothing is changed, and whoever wants to take one waits until this has looked.
+    pub fn deserted(data_dir: &Path) -> Result<Vec<Deserted>, BlackBoxError> {
+        if !instances(data_dir).exists() {
+            return Ok(Vec::new());
+        }
+        let _guard = guard(data_dir)?;
+        let homes = Home::deserted(data_dir)?;
+        Ok(homes.iter().map(Deserted::of).collect())
+    }
+}
+
+/// Under `DATA_DIR`: for each database that gateways of this machine served, where their black boxes are.
+pub(crate) const LEDGERS: &str = "ledgers";
+
+/// The places of black boxes under a gateway's `DATA_DIR`, one for each database.
+///
+/// # Errors
+/// When it cannot be listed. That it is not there is none.
+pub fn ledgers(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(data_dir.join(LEDGERS)) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if is_missing(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a process that is gone left, from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deserted {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How long the files of its journal are.
+    pub journal_bytes: u64,
+}
+
+impl Deserted {
+    fn of(home: &Home) -> Self {
+        let files = fs::read_dir(home.journal()).into_iter().flatten().flatten();
+        let bytes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
+        Self {
+            path: home.dir.clone(),
+            journal_bytes: bytes.fold(0, u64::saturating_add),
+        }
     }
 }
 
@@ -197,9 +245,8 @@ impl Home {
             .ok_or_else(|| BlackBoxError::io("lock", &dir)(io::ErrorKind::WouldBlock.into()))
     }
 
-    /// The directories whose process is gone.
+    /// The directories whose process is gone. For who has the [`guard`].
     fn deserted(data_dir: &Path) -> Result<Vec<Self>, BlackBoxError> {
-        let _guard = guard(data_dir)?;
         let instances = instances(data_dir);
         let mut homes = Vec::new();
         for entry in fs::read_dir(&instances).map_err(BlackBoxError::io("list", &instances))? {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     AccessToken, Catalog, Config, Hold, HoldRequest, InstanceId, LedgerError, TakeError,
-    blackbox::{BlackBox, Sizes},
+    blackbox::{self, BlackBox, Sizes},
     catalog::load,
     connect::{Connections, Params},
     gauges::Gauges,
@@ -432,7 +432,9 @@ async fn home(config: &Config, pool: &Connections) -> Result<Option<PathBuf>, Le
         .chars()
         .map(|it| if it.is_ascii_alphanumeric() { it } else { '_' })
         .collect();
-    Ok(Some(dir.join("ledgers").join(format!("{name}-{id}"))))
+    Ok(Some(
+        dir.join(blackbox::LEDGERS).join(format!("{name}-{id}")),
+    ))
 }
 
 /// The journal and the flight recorder of this process, where there is a data directory.
@@ -455,7 +457,7 @@ async fn black_box(
     Ok((Some(black_box), Some(journal), Some(recorder)))
 }
 
-fn unusable(error: crate::blackbox::BlackBoxError) -> LedgerError {
+fn unusable(error: blackbox::BlackBoxError) -> LedgerError {
     LedgerError::config("the data directory cannot be used").because(error)
 }
 

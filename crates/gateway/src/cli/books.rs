@@ -1,4 +1,4 @@
-//! What `audit` and `reconcile` take.
+//! What `audit`, `doctor` and `reconcile` take.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -10,6 +10,14 @@ use tariff::Amount;
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
     /// As a JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How the findings are printed.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// As a JSON object: which database, and the findings with level, check, finding and remedy.
     #[arg(long)]
     pub(crate) json: bool,
 }

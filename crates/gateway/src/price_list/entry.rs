@@ -11,7 +11,7 @@ use super::{
 };
 
 /// 1,000 USD per 1,000,000 tokens, in nano-USD. The dearest real price is 600.
-pub(super) const RATE_MAX: i64 = 1_000_000_000_000;
+pub(crate) const RATE_MAX: i64 = 1_000_000_000_000;
 
 /// A price per token times this power of ten is the price per 1,000,000.
 const PER_MILLION_LOG10: u32 = 6;

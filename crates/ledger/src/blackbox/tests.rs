@@ -52,9 +52,12 @@ fn a_process_that_is_gone_is_found_with_all_it_left_and_by_one_other_only() {
     };
     slot.progress(progress);
     assert!(orphans(data.path()).is_empty(), "its process lives");
+    assert!(BlackBox::deserted(data.path()).unwrap().is_empty());
 
     // The lock goes with the process; here with its file.
     drop((mine, journal, recorder, slot));
+    let seen = BlackBox::deserted(data.path()).unwrap();
+    assert!(seen.len() == 1 && seen[0].journal_bytes > 7, "{seen:?}");
     let mut found = orphans(data.path());
     assert!(orphans(data.path()).is_empty(), "another has it");
     let mut orphan = found.pop().unwrap();
