@@ -156,7 +156,7 @@ pub(crate) fn evidence(price: PriceId) -> Evidence {
 
 /// Asks again until there is an answer; gives up when there is none for very long.
 pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + Duration::from_secs(90);
     loop {
         if let Some(answer) = ask().await {
             return answer;
