@@ -1,7 +1,7 @@
 //! What the doctor thinks of the keys that requests carry upstream. It looks where they stand, and tells none.
 
 use ledger::{
-    LedgerError,
+    Dialect, LedgerError,
     admin::{Admin, KeyPlace, UpstreamKeyRow},
 };
 
@@ -34,7 +34,8 @@ fn by_row(row: &UpstreamKeyRow) -> Option<Finding> {
             base_url,
             format!("select turnpike.set_upstream('{upstream}', '{base_url}', key => 'env:NAME')"),
         )),
-        KeyPlace::Outside(source) => places::credential(source).err().map(|why| {
+        // Whether it is there is the same in every dialect.
+        KeyPlace::Outside(source) => places::credential(source, Dialect::OpenAi).err().map(|why| {
             Finding::broken(
                 "upstreams.key",
                 format!("upstream {upstream} cannot be asked, its key is not there: {why}"),
