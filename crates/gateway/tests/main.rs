@@ -8,6 +8,7 @@
 mod support;
 
 mod audio;
+mod commands;
 mod dialects;
 mod doctor;
 mod embedded;
