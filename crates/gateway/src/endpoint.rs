@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 
 mod table;
 
-pub(crate) use self::table::{BodyKind, BoundBy, Does, Metered};
+pub(crate) use self::table::{Billing, BodyKind, BoundBy, Does, Metered};
 use self::table::{Row, TABLE};
 
 /// What a method and path ask for.

@@ -4,6 +4,7 @@ mod admin;
 mod admission;
 mod answer;
 mod azure;
+mod billing;
 mod body;
 mod cli;
 mod commands;

@@ -8,6 +8,7 @@
 mod support;
 
 mod audio;
+mod billing;
 mod commands;
 mod dialects;
 mod doctor;
