@@ -157,14 +157,15 @@ async fn usage_and_costs_are_those_of_the_token_s_account_alone() {
         (&value!(true), &value!([]))
     );
     let next = said["next_page"].as_str().unwrap();
-    let (_, said) = get(
-        &gateway,
-        &budgeted,
-        &format!(
-            "/v1/organization/costs?start_time={yesterday}&limit=1&page={next}&group_by=api_key_id"
-        ),
-    )
-    .await;
+    let target = format!(
+        "/v1/organization/costs?start_time={yesterday}&limit=1&page={next}&group_by=api_key_id"
+    );
+    let parts = [
+        r#""amount":{"value":0.00027875,"currency":"usd"}"#,
+        r#""amount":{"value":0.0005575,"currency":"usd"}"#,
+        r#""has_more":false"#,
+    ];
+    has(&gateway, &budgeted, &target, &parts).await;
     let (status, said) = get(&gateway, &budgeted, "/v1/organization/costs").await;
     assert_eq!(
         (status, &said["error"]["param"]),
