@@ -151,7 +151,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds).saturating_add(Duration::from_secs(more)));
     }
     let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let at = SystemTime::try_from(at).ok()?;
+    let at = SystemTime::from(at);
     Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
