@@ -18,6 +18,7 @@ mod faults;
 mod front_doors;
 mod limits;
 mod metering;
+mod monitoring;
 mod operators;
 mod overspend;
 mod pools;
