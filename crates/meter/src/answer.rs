@@ -22,6 +22,7 @@ mod used;
 
 use tariff::Usage;
 
+pub(crate) use self::decimal::millis;
 use self::{body::Body, coding::Coding, used::Used};
 use crate::Api;
 

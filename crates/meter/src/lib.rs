@@ -11,6 +11,7 @@
 //! - [`BodyScanner`] ([`RequestScanner`] for JSON alone) → [`RequestFacts`] or [`BodyError`]
 //! - [`Splice`] asks for usage on a stream that did not; [`UsageFrameFilter`] hides the answer to that
 //! - [`AnswerMeter`] → [`Progress`] while bytes pass, [`Reading`] at the end
+//! - [`ClientSocket`] and [`UpstreamSocket`] read the two sides of a WebSocket, event by event
 //! - [`request_text_tokens`] estimates the input where no usage came
 
 #![warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
@@ -21,6 +22,7 @@ mod filter;
 mod inject;
 mod lexer;
 mod request;
+mod socket;
 mod sse;
 mod tokens;
 
@@ -29,4 +31,8 @@ pub use api::Api;
 pub use filter::UsageFrameFilter;
 pub use inject::{Splice, StreamOptionsAt};
 pub use request::{BodyError, BodyErrorKind, BodyScanner, RequestFacts, RequestScanner};
+pub use socket::{
+    ClientEvent, ClientSocket, ClientStep, EventFacts, FrameError, FrameReader, Message, Side,
+    SocketError, Speech, Step, UpstreamEvent, UpstreamSocket, UpstreamStep,
+};
 pub use tokens::{request_text_tokens, text_tokens, warm_tokenizer};

@@ -12,3 +12,5 @@ pub use body::BodyScanner;
 pub use error::{BodyError, BodyErrorKind};
 pub use facts::RequestFacts;
 pub use scanner::RequestScanner;
+
+pub(crate) use keys::folds_to;

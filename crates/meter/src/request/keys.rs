@@ -244,7 +244,7 @@ pub(super) fn is_client_tool(value: &[u8]) -> bool {
 
 /// Whether a case-insensitive reader would take `key` for `name` (lower case ASCII): Go's
 /// `encoding/json` does, and it also folds U+017F to `s` and U+212A to `k`.
-pub(super) fn folds_to(key: &[u8], name: &str) -> bool {
+pub(crate) fn folds_to(key: &[u8], name: &str) -> bool {
     let mut rest = key;
     for want in name.bytes() {
         rest = match (rest, want) {
