@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
-use ledger::{Catalog, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
+use ledger::{Catalog, CostBy, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
 use proxy::{Egress, Target, headers::Credential};
 
 use crate::{
@@ -32,6 +32,8 @@ pub(crate) struct Place {
     /// Put before the client's own: an API's version, say.
     pub(crate) query: Option<String>,
     pub(crate) dialect: Dialect,
+    /// Whose figure is charged for what it answers.
+    pub(crate) cost: CostBy,
 }
 
 /// Every place, kept in step with the catalog.
@@ -196,6 +198,7 @@ fn resolve(upstream: &Upstream) -> Result<Keys, String> {
             credential,
             query: None,
             dialect: upstream.dialect,
+            cost: upstream.cost,
         })
     };
     let mut turns = Vec::new();

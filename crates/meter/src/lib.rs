@@ -24,9 +24,11 @@ mod request;
 mod sse;
 mod tokens;
 
+#[cfg(fuzzing)]
+pub use answer::opened;
 pub use answer::{AnswerMeter, Progress, Reading};
 pub use api::Api;
 pub use filter::UsageFrameFilter;
 pub use inject::{Splice, StreamOptionsAt};
 pub use request::{BodyError, BodyErrorKind, BodyScanner, RequestFacts, RequestScanner};
-pub use tokens::{request_text_tokens, text_tokens, warm_tokenizer};
+pub use tokens::{family, request_text_tokens, text_tokens, warm_tokenizer};
