@@ -192,6 +192,13 @@ pub(crate) fn model(
             "unsupported_parameter",
         ));
     }
+    if facts.annotates {
+        return Err(invalid(
+            "Annotated pages have a price of their own, which this gateway does not know: leave 'bbox_annotation_format' and 'document_annotation_format' out.",
+            "document_annotation_format",
+            "unsupported_parameter",
+        ));
+    }
     if api == Api::Images && facts.stream && facts.choices > 1 {
         return Err(invalid(
             "A stream of several images reports the usage of each, and which of them is the last is not known: ask for one image, or without stream.",

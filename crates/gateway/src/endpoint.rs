@@ -147,7 +147,16 @@ mod tests {
 
     #[test]
     fn endpoints_are_found_under_any_base() {
-        for base in ["", "/v1", "/openai/v1", "/api/v1", "/v1beta/openai"] {
+        for base in [
+            "",
+            "/v1",
+            "/openai/v1",
+            "/api/v1",
+            // Gemini's and Vertex' compatible endpoints, and Azure's AI services.
+            "/v1beta/openai",
+            "/v1/projects/p-1/locations/us-central1/endpoints/openapi",
+            "/models",
+        ] {
             let path = format!("{base}/chat/completions");
             let chat = ("chat/completions", "/chat/completions", None);
             assert_eq!(found(Method::POST, &path), chat);
@@ -182,7 +191,7 @@ mod tests {
             (Method::POST, "/v1/Chat/Completions"),
             (Method::POST, "/v1%20/chat/completions"),
             (Method::POST, "v1/chat/completions"),
-            (Method::POST, "/v1/xchat/completion"),
+            (Method::POST, "/v1/xchat/completionx"),
             (Method::GET, "/v1/models/"),
             (Method::POST, "/v1/videos"),
         ] {

@@ -459,6 +459,7 @@ impl Exchange {
             endpoint: record.endpoint,
             file_ms: None,
             started_at_ms: record.started_at_ms,
+            cost: route.place.cost,
             upstream: route.place.id,
             upstream_key,
         };

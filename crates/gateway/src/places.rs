@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
-use ledger::{Catalog, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
+use ledger::{Catalog, CostBy, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
 use proxy::{Egress, Target, headers::Credential};
 
 use crate::{
@@ -35,6 +35,8 @@ pub(crate) struct Place {
     pub(crate) dialect: Dialect,
     /// How requests with this credential fare.
     pub(crate) health: Arc<Health>,
+    /// Whose figure is charged for what it answers.
+    pub(crate) cost: CostBy,
 }
 
 /// Every place, kept in step with the catalog.
@@ -309,6 +311,7 @@ pub(crate) fn each_key(upstream: &Upstream) -> Result<Vec<Weighted>, String> {
         query: None,
         dialect: upstream.dialect,
         health: Arc::default(),
+        cost: upstream.cost,
     };
     if upstream.keys.is_empty() {
         return Ok(vec![(1, Ok(place(None, None)))]);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ledger::{Catalog, Charge, End, Mark, UpstreamId, UpstreamKeyId};
+use ledger::{Catalog, Charge, CostBy, End, Mark, UpstreamId, UpstreamKeyId};
 use meter::{Api, Reading, RequestFacts};
-use tariff::{Amount, Buckets, Flags, Line, PriceId, Quote, Units, Usage, undated};
+use tariff::{Amount, Buckets, Flags, Line, PriceId, ProviderCost, Quote, Units, Usage, undated};
 use tracing::error;
 
 use crate::units;
@@ -24,6 +24,8 @@ pub(crate) struct Admitted {
     /// How long the uploaded audio plays, where its answer may not say.
     pub(crate) file_ms: Option<u64>,
     pub(crate) started_at_ms: i64,
+    /// Whose figure is charged.
+    pub(crate) cost: CostBy,
     pub(crate) upstream: Option<UpstreamId>,
     pub(crate) upstream_key: Option<UpstreamKeyId>,
 }
@@ -57,10 +59,20 @@ pub(crate) fn reckon(
     if let Some(line) = usage.lines.first_mut() {
         line.units.requests = 1;
     }
+    units::size_searches(&mut usage, admitted.facts.search_size);
     let model_answered = reading.model;
     let priced = price(admitted, &usage, model_answered.as_deref());
-    let (mut amount, price, flags) = match (priced, mark, usage.provider_cost) {
-        (Ok(sum), Mark::ProviderCost, Some(cost)) => (cost, sum.price, usage.flags),
+    let told = usage.provider_cost;
+    let cost = told.and_then(|told| admitted.cost.of(told));
+    if cost.is_some() && mark == Mark::Measured && admitted.cost != CostBy::Price {
+        mark = Mark::ProviderCost;
+    }
+    let (mut amount, price, flags) = match (priced, mark, cost) {
+        // Where it is the provider's figure that counts, a model it chose may have no price here.
+        (priced, Mark::ProviderCost, Some(cost)) => {
+            let price = priced.map_or(admitted.quote.default_price(), |sum| sum.price);
+            (cost, price, usage.flags)
+        }
         // Nothing could be read, so nothing can be reckoned: the bound is the one estimate that is not too small.
         (Ok(sum), ..) if reading.lost && mark == Mark::Estimated => (held, sum.price, usage.flags),
         (Ok(sum), ..) => (sum.amount, sum.price, sum.flags | usage.flags),
@@ -95,7 +107,7 @@ pub(crate) fn reckon(
             usage.lines.first().map(|line| &line.units),
         ),
         flags,
-        provider_cost: usage.provider_cost,
+        provider_cost: told.and_then(ProviderCost::amount),
         status: passage.status,
         end: passage.end,
         upstream: admitted.upstream,
@@ -147,7 +159,8 @@ fn used(admitted: &Admitted, reading: &Reading, passage: &Passage) -> Option<(Us
         return Some((usage, Mark::Estimated));
     }
     let units = usage.lines.iter().all(|line| line.units.is_none());
-    let says_only_cost = total.total() == 0 && units && usage.provider_cost > Some(Amount::ZERO);
+    let says_only_cost =
+        total.total() == 0 && units && usage.provider_cost > Some(ProviderCost::ZERO);
     let mark = if says_only_cost {
         Mark::ProviderCost
     } else {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use fronts::Fronts;
-use ledger::{Dialect, Ledger};
+use ledger::{CostBy, Dialect, Ledger};
 use proxy::{
     Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
 };
@@ -263,6 +263,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             query: None,
             dialect: Dialect::OpenAi,
             health: Arc::default(),
+            cost: CostBy::Price,
         })
     };
     let key = settings

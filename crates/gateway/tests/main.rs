@@ -28,6 +28,7 @@ mod replicas;
 mod sdk;
 mod sdk_media;
 mod shutdown;
+mod told_costs;
 mod transparency;
 mod transport;
 mod volume;

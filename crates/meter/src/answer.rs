@@ -170,3 +170,14 @@ impl AnswerMeter {
         }
     }
 }
+
+/// What a content coding opens to, and whether the decoder let go: for fuzzing alone.
+#[cfg(fuzzing)]
+pub fn opened<'a>(coding: &str, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
+    let mut coding = Coding::named(Some(coding));
+    let mut opened = Vec::new();
+    for piece in pieces {
+        coding.push(piece, &mut |bytes| opened.extend_from_slice(bytes));
+    }
+    (opened, coding.is_lost())
+}

@@ -23,6 +23,8 @@ pub enum Api {
     Rerank,
     /// `…/api/chat`, `…/api/generate` (Ollama), `…/completion` (llama.cpp)
     Generate,
+    /// `…/ocr` (Mistral)
+    Ocr,
     /// `…/batches/{id}`
     Batches,
     /// `…/threads/{id}/runs` (Assistants)
@@ -31,7 +33,7 @@ pub enum Api {
 
 impl Api {
     /// Every family.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -42,6 +44,7 @@ impl Api {
         Self::Transcriptions,
         Self::Rerank,
         Self::Generate,
+        Self::Ocr,
         Self::Batches,
         Self::Runs,
     ];

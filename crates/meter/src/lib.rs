@@ -26,6 +26,8 @@ mod socket;
 mod sse;
 mod tokens;
 
+#[cfg(fuzzing)]
+pub use answer::opened;
 pub use answer::{AnswerMeter, Progress, Reading};
 pub use api::Api;
 pub use filter::UsageFrameFilter;
@@ -35,4 +37,4 @@ pub use socket::{
     ClientEvent, ClientSocket, ClientStep, EventFacts, FrameError, FrameReader, Message, Side,
     SocketError, Speech, Step, UpstreamEvent, UpstreamSocket, UpstreamStep,
 };
-pub use tokens::{request_text_tokens, text_tokens, warm_tokenizer};
+pub use tokens::{family, request_text_tokens, text_tokens, warm_tokenizer};

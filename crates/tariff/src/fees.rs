@@ -100,12 +100,15 @@ impl Fees {
         dearest.or_else(|| self.images.iter().map(|(_, fee)| *fee).max())
     }
 
-    /// What a call of the tool costs. OpenAI's older search costs as the newer one where it has no fee of its own.
+    /// What a call of the tool costs. OpenAI's older search, and searches of low and high context size, cost as the
+    /// newer one of medium size where they have no fee of their own.
     #[must_use]
     pub fn tool(&self, tool: Tool) -> Option<i64> {
         let own = self.tools.get(tool);
         match tool {
-            Tool::WebSearchPreview => own.or(self.tools.get(Tool::WebSearch)),
+            Tool::WebSearchPreview | Tool::WebSearchLow | Tool::WebSearchHigh => {
+                own.or(self.tools.get(Tool::WebSearch))
+            }
             _ => own,
         }
     }

@@ -11,6 +11,7 @@ mod bound;
 mod charge;
 mod fees;
 mod price;
+mod provider;
 mod units;
 mod usage;
 
@@ -20,5 +21,6 @@ pub use bound::{Ask, Bound, BoundError, OutputLimit};
 pub use charge::{ChargeError, Charged, Served, text_cost};
 pub use fees::Fees;
 pub use price::{Pattern, Price, PriceId, Rates, Tier};
-pub use units::{ImageKind, PerTool, Tool, Units};
+pub use provider::ProviderCost;
+pub use units::{ImageKind, PerTool, SearchSize, Tool, Units};
 pub use usage::{Buckets, Flag, Flags, Line, Usage};

@@ -87,6 +87,8 @@ pub(crate) enum BoundBy {
     Characters,
     /// The time that the uploaded audio can play at most.
     Time,
+    /// The pages that the request picks, or the most that a document has.
+    Pages,
 }
 
 const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
@@ -158,6 +160,8 @@ pub(crate) static TABLE: &[Row] = &[
         BoundBy::Input,
     ),
     post("/rerank", Api::Rerank, BodyKind::Json, BoundBy::Input),
+    post("/score", Api::Rerank, BodyKind::Json, BoundBy::Input),
+    post("/ocr", Api::Ocr, BodyKind::Json, BoundBy::Pages),
     post(
         "/responses",
         Api::Responses,
@@ -218,6 +222,10 @@ pub(crate) static TABLE: &[Row] = &[
         BodyKind::Json,
         BoundBy::Tokens,
     ),
+    // llama.cpp's own names no model, and several prompts get several answers: its `/completions` are metered.
+    refused("/completion"),
+    // What a check costs, nobody tells.
+    refused("/content_provenance_checks"),
     // These hand the client a key, or a connection, to the provider itself.
     refused("/realtime/client_secrets"),
     refused("/realtime/sessions"),

@@ -318,9 +318,11 @@ fn what_is_no_token_has_fees() {
         fees("gpt-5.6-sol").regions_bps,
         [(Box::from("eu"), 11_000), (Box::from("us"), 11_000)]
     );
-    assert!(
-        list.report.warnings[&Warning::SearchSizes].contains(&"gpt-4o-search-preview".to_owned())
-    );
+    let sized = |tool| fees("gpt-4o-search-preview").tools.get(tool);
+    assert_eq!(sized(tariff::Tool::WebSearchLow), usd("0.03"));
+    assert_eq!(sized(tariff::Tool::WebSearchHigh), usd("0.05"));
+    let one = fees("claude-sonnet-5").tools;
+    assert_eq!(one.get(tariff::Tool::WebSearchHigh), None);
 }
 
 #[test]

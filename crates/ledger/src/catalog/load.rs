@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Row};
 
 use crate::{
-    Catalog, Dialect, Disconnect, LedgerError, Route, SecretSource, Upstream, UpstreamId,
+    Catalog, CostBy, Dialect, Disconnect, LedgerError, Route, SecretSource, Upstream, UpstreamId,
     UpstreamKey, UpstreamKeyId,
 };
 
@@ -191,7 +191,7 @@ pub(crate) fn with_keys(upstreams: &[Row], keys: &[Row]) -> Result<Vec<Upstream>
 }
 
 pub(crate) const UPSTREAMS: &str = "
-    select id, name, base_url, proxy, priority, dialect from turnpike.upstream
+    select id, name, base_url, proxy, priority, dialect, cost, cost_permille from turnpike.upstream
      where enabled and dialect in ('openai', 'azure', 'anthropic') order by priority, name";
 
 fn upstream(
@@ -207,6 +207,12 @@ fn upstream(
             "azure" => Dialect::Azure,
             "anthropic" => Dialect::Anthropic,
             _ => Dialect::OpenAi,
+        },
+        cost: match row.try_get(6)? {
+            "provider" => CostBy::Provider {
+                permille: u32::try_from(row.try_get::<_, i32>(7)?).unwrap_or_default(),
+            },
+            _ => CostBy::Price,
         },
         proxy: row.try_get(3)?,
         priority: row.try_get(4)?,

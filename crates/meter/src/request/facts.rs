@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use tariff::SearchSize;
+
 use crate::StreamOptionsAt;
 
 /// The facts admission needs, from a body that was valid and unambiguous.
@@ -33,6 +35,13 @@ pub struct RequestFacts {
     /// The most calls of such tools that the request allows: `max_tool_calls` of responses, the sum of `max_uses` of
     /// messages where every hosted tool has one. `None`: no limit of its own.
     pub tool_calls_max: Option<u64>,
+    /// The largest `search_context_size` that the request gives its searches; [`SearchSize::Medium`] where one of several
+    /// has none. `None`: it gives none at all.
+    pub search_size: Option<SearchSize>,
+    /// How many pages the request picks from a document (`pages` of OCR). `None`: all of them, however many.
+    pub pages: Option<u64>,
+    /// Pages shall be annotated (OCR), which has a price of its own.
+    pub annotates: bool,
     /// `speed` of messages.
     pub speed: Option<String>,
     /// `size` of images.
