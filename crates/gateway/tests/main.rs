@@ -8,6 +8,8 @@
 mod support;
 
 mod audio;
+mod billing;
+mod commands;
 mod dialects;
 mod doctor;
 mod embedded;
@@ -18,6 +20,7 @@ mod limits;
 mod metering;
 mod operators;
 mod overspend;
+mod pools;
 mod reconcile;
 mod refusals;
 mod replicas;
