@@ -27,11 +27,15 @@ pub enum Api {
     Batches,
     /// `…/threads/{id}/runs` (Assistants)
     Runs,
+    /// `…/files`, `…/uploads`
+    Files,
+    /// `…/videos`
+    Videos,
 }
 
 impl Api {
     /// Every family.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -44,5 +48,7 @@ impl Api {
         Self::Generate,
         Self::Batches,
         Self::Runs,
+        Self::Files,
+        Self::Videos,
     ];
 }

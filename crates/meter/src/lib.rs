@@ -11,6 +11,7 @@
 //! - [`BodyScanner`] ([`RequestScanner`] for JSON alone) → [`RequestFacts`] or [`BodyError`]
 //! - [`Splice`] asks for usage on a stream that did not; [`UsageFrameFilter`] hides the answer to that
 //! - [`AnswerMeter`] → [`Progress`] while bytes pass, [`Reading`] at the end
+//! - [`BatchReader`], [`BatchAnswers`] and [`JobReport`] for work that goes on after its request
 //! - [`request_text_tokens`] estimates the input where no usage came
 
 #![warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
@@ -19,6 +20,7 @@ mod answer;
 mod api;
 mod filter;
 mod inject;
+mod jobs;
 mod lexer;
 mod request;
 mod sse;
@@ -28,5 +30,9 @@ pub use answer::{AnswerMeter, Progress, Reading};
 pub use api::Api;
 pub use filter::UsageFrameFilter;
 pub use inject::{Splice, StreamOptionsAt};
+pub use jobs::{
+    Answered, BatchAnswers, BatchAsks, BatchFault, BatchGroup, BatchReader, JobReport, JobState,
+    ModelTokens, batch_api,
+};
 pub use request::{BodyError, BodyErrorKind, BodyScanner, RequestFacts, RequestScanner};
 pub use tokens::{request_text_tokens, text_tokens, warm_tokenizer};

@@ -83,7 +83,7 @@ pub(super) fn nano(text: &[u8], scale: i32) -> Option<i64> {
 }
 
 /// Milliseconds from a number of seconds, rounded up. Not negative, at most 2^53.
-pub(super) fn millis(text: &[u8]) -> Option<u64> {
+pub(crate) fn millis(text: &[u8]) -> Option<u64> {
     let decimal = Decimal::parse(text)?;
     let (whole, rest, _) = decimal.scaled(3)?;
     if decimal.is_negative && (whole, rest) != (0, 0) {

@@ -61,7 +61,7 @@ pub(super) struct Reader {
     scrap: Scrap,
     want: Want,
     /// Which entries of `DECIDING` have come, one bit each.
-    seen: u16,
+    seen: u32,
     /// The top-level key whose value is passing, and its name if it is a deciding one.
     top: Top,
     param: &'static str,

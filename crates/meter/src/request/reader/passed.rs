@@ -86,6 +86,7 @@ impl Reader {
                 let word = Some(self.take_string(here)?);
                 match self.param {
                     "size" => self.facts.size = word,
+                    "seconds" => self.facts.seconds = word,
                     "quality" => self.facts.quality = word,
                     "speed" => self.facts.speed = word,
                     _ => self.facts.response_format = word,
@@ -131,7 +132,7 @@ impl Reader {
                 continue;
             }
             self.param = deciding.name;
-            let bit = 1_u16.wrapping_shl(u32::try_from(index).unwrap_or(0));
+            let bit = 1_u32.wrapping_shl(u32::try_from(index).unwrap_or(0));
             if key != deciding.name.as_bytes() {
                 return Err(self.refuse(K::LookalikeKey, here));
             }
