@@ -443,6 +443,7 @@ mod tests {
             body,
             usage_on_request: false,
             bound: crate::endpoint::BoundBy::Images,
+            creates: None,
         };
         scanner(&headers(pairs), &metered).is_ok()
     }

@@ -1,6 +1,7 @@
 //! One exchange, from admission to settlement, in the order things happen.
 
 mod forward;
+mod objects;
 mod relay;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -213,6 +214,7 @@ impl Exchange {
             Some(Does::Refused) => Err(Refusal::NotOffered {
                 target: target(&request),
             }),
+            Some(Does::Kept(act)) => Err(objects::refuse(act, endpoint)),
             None if may_forward => self.unmetered(endpoint, token, entry, request).await,
             None => Err(self.unknown_path(&request)),
         }
