@@ -2,8 +2,11 @@
 
 mod answered;
 mod asked;
+mod members;
 mod report;
+mod request;
 
 pub use answered::{Answered, BatchAnswers};
 pub use asked::{BatchAsks, BatchFault, BatchGroup, BatchReader, batch_api};
 pub use report::{JobReport, JobState, ModelTokens};
+pub use request::{BatchRequest, JobFault, TuningRequest, message_batch, seconds_ms};

@@ -31,8 +31,8 @@ pub use api::Api;
 pub use filter::UsageFrameFilter;
 pub use inject::{Splice, StreamOptionsAt};
 pub use jobs::{
-    Answered, BatchAnswers, BatchAsks, BatchFault, BatchGroup, BatchReader, JobReport, JobState,
-    ModelTokens, batch_api,
+    Answered, BatchAnswers, BatchAsks, BatchFault, BatchGroup, BatchReader, BatchRequest, JobFault,
+    JobReport, JobState, ModelTokens, TuningRequest, batch_api, message_batch, seconds_ms,
 };
 pub use request::{BodyError, BodyErrorKind, BodyScanner, RequestFacts, RequestScanner};
 pub use tokens::{request_text_tokens, text_tokens, warm_tokenizer};

@@ -121,6 +121,23 @@ impl BatchReader {
         }
     }
 
+    /// Adds a request of a batch of messages, which stand in the body itself.
+    pub(super) fn message(&mut self, params: &[u8]) {
+        if self.fault.is_some() {
+            return;
+        }
+        self.number = self.number.saturating_add(1);
+        let mut scanner = RequestScanner::new(Api::Messages);
+        let facts = scanner.push(params).and_then(|()| scanner.finish());
+        let added = match facts {
+            Ok(facts) => self.sum("/messages", Some(Api::Messages), facts),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(reason) = added {
+            self.unfit(reason);
+        }
+    }
+
     fn unfit(&mut self, reason: String) {
         self.line = Vec::new();
         self.groups.clear();
