@@ -9,7 +9,7 @@ mod template;
 
 pub(crate) use self::{
     kept::{Act, Kind},
-    table::{BodyKind, BoundBy, Does, Metered},
+    table::{Billing, BodyKind, BoundBy, Does, Metered},
 };
 use self::{
     table::{Row, TABLE},

@@ -20,7 +20,7 @@ use tokio::{
 use tracing::error;
 
 use crate::{
-    admission,
+    admission, billing,
     body::RequestBody,
     counting::{Counted, Counting},
     endpoint::{BoundBy, Does, Endpoint, Metered, is_ambiguous, resembles_metered},
@@ -209,7 +209,13 @@ impl Exchange {
                     Some(name) => models::one(&catalog, &token, name, now_ms)?,
                     None => models::list(&catalog, &token, now_ms),
                 };
-                Ok(self.answer_own(&answer))
+                Ok(self.answer_own(answer.to_string()))
+            }
+            Some(Does::Billing(asked)) => {
+                let query = request.uri().query();
+                let now_s = now_ms.div_euclid(1000);
+                let answer = billing::answer(asked, &gateway.ledger, &token, query, now_s).await?;
+                Ok(self.answer_own(answer))
             }
             Some(Does::Refused) => Err(Refusal::NotOffered {
                 target: target(&request),

@@ -180,39 +180,52 @@ impl Keys {
 
 /// One upstream's places. Never empty: without a key there is one place that sends none.
 fn resolve(upstream: &Upstream) -> Result<Keys, String> {
+    let mut turns = Vec::new();
+    for (weight, place) in each_key(upstream)? {
+        let keyed = Arc::new(place?);
+        turns.extend(std::iter::repeat_n(keyed, weight as usize).take(TURNS_MAX));
+    }
+    Ok(Keys {
+        turns,
+        next: AtomicUsize::new(0),
+    })
+}
+
+/// A key's weight, and its place or why it has none.
+type Weighted = (u32, Result<Place, String>);
+
+/// One place for each of an upstream's keys; without a key one that sends none.
+///
+/// # Errors
+/// When the upstream itself cannot be used: its address, its proxy.
+pub(crate) fn each_key(upstream: &Upstream) -> Result<Vec<Weighted>, String> {
     let say = |what: &str, why: &dyn fmt::Display| format!("its {what} cannot be used: {why}");
     let target = Target::parse(&upstream.base_url).map_err(|error| say("base_url", &error))?;
     let egress = match &upstream.proxy {
         Some(proxy) => Egress::parse(proxy).map_err(|error| say("proxy", &error))?,
         None => Egress::Direct,
     };
-    let place = |key_id, credential| {
-        Arc::new(Place {
-            id: Some(upstream.id),
-            key_id,
-            name: upstream.name.clone(),
-            target: target.clone(),
-            egress: egress.clone(),
-            credential,
-            query: None,
-            dialect: upstream.dialect,
-        })
+    let place = |key_id, credential| Place {
+        id: Some(upstream.id),
+        key_id,
+        name: upstream.name.clone(),
+        target: target.clone(),
+        egress: egress.clone(),
+        credential,
+        query: None,
+        dialect: upstream.dialect,
     };
-    let mut turns = Vec::new();
-    for key in &upstream.keys {
-        let keyed = place(
-            Some(key.id),
-            Some(credential(&key.secret, upstream.dialect).map_err(|error| say("key", &error))?),
-        );
-        turns.extend(std::iter::repeat_n(keyed, key.weight as usize).take(TURNS_MAX));
+    if upstream.keys.is_empty() {
+        return Ok(vec![(1, Ok(place(None, None)))]);
     }
-    if turns.is_empty() {
-        turns.push(place(None, None));
-    }
-    Ok(Keys {
-        turns,
-        next: AtomicUsize::new(0),
-    })
+    let keyed = upstream.keys.iter().map(|key| {
+        let credential = credential(&key.secret, upstream.dialect);
+        let place = credential
+            .map(|credential| place(Some(key.id), Some(credential)))
+            .map_err(|error| say("key", &error));
+        (key.weight, place)
+    });
+    Ok(keyed.collect())
 }
 
 /// What to show an upstream for this secret.

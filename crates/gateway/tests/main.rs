@@ -8,6 +8,8 @@
 mod support;
 
 mod audio;
+mod billing;
+mod commands;
 mod dialects;
 mod doctor;
 mod embedded;

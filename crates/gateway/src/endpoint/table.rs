@@ -33,6 +33,23 @@ pub(crate) enum Does {
     Refused,
     /// The models this access token may use: answered by ourselves.
     Models,
+    /// What it has spent and may spend: answered by ourselves.
+    Billing(Billing),
+}
+
+/// A question about money that client tools ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Billing {
+    /// How much the token may spend in all, and until when.
+    Subscription,
+    /// What the token has spent, by day and model, in cents.
+    Usage,
+    /// How much there was to spend, how much was spent and how much is left.
+    Grants,
+    /// The account's usage in buckets of a day.
+    OrganizationUsage,
+    /// The account's costs in buckets of a day.
+    OrganizationCosts,
 }
 
 /// How an endpoint that costs money is metered. Its model is the field `model` of its body, or a deployment's
@@ -111,6 +128,10 @@ const fn kept(method: Method, path: &'static str, name: &'static str, act: Act) 
 
 const fn free(path: &'static str) -> Row {
     row(Method::POST, path, "free", Does::Free)
+}
+
+const fn billing(path: &'static str, billing: Billing) -> Row {
+    row(Method::GET, path, "billing", Does::Billing(billing))
 }
 
 const fn refused(path: &'static str) -> Row {
@@ -205,6 +226,15 @@ pub(crate) static TABLE: &[Row] = &[
     refused("/realtime/calls"),
     refused("/chatkit/sessions"),
     row(Method::GET, "/models", "models", Does::Models),
+    // Not in OpenAI's API, and yet asked by many tools.
+    billing("/dashboard/billing/subscription", Billing::Subscription),
+    billing("/dashboard/billing/usage", Billing::Usage),
+    billing("/dashboard/billing/credit_grants", Billing::Grants),
+    billing(
+        "/organization/usage/completions",
+        Billing::OrganizationUsage,
+    ),
+    billing("/organization/costs", Billing::OrganizationCosts),
     // What is kept of responses, chats and conversations.
     kept(
         Method::GET,
