@@ -1,5 +1,7 @@
 //! Azure as resale-chatgpt-azure was set up for it: deployments named by variables.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 use ledger::Dialect;
 use proxy::{Egress, Target, headers::Credential};
@@ -75,5 +77,6 @@ fn place(
         // The deployment and the version stand in the URL already, and the key's header in the credential.
         dialect: Dialect::OpenAi,
         query: Some(format!("api-version={version}")),
+        health: Arc::default(),
     })
 }

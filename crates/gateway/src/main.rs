@@ -15,6 +15,7 @@ mod exchange;
 mod fatal;
 mod front_doors;
 mod gateway;
+mod health;
 mod limits;
 mod models;
 mod passing;

@@ -102,6 +102,7 @@ pub(crate) fn reckon(
         upstream_key: admitted.upstream_key,
         response_id: reading.response_id,
         key: None,
+        object: None,
         started_at_ms: admitted.started_at_ms,
         head_after_ms: Some(passage.head_after_ms),
         first_byte_after_ms: passage.first_byte_after_ms,

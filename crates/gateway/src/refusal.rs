@@ -193,6 +193,14 @@ const UNAVAILABLE_RETRY_MS: u64 = 1_000;
 const CONCURRENCY_RETRY_MS: u64 = 500;
 
 impl Refusal {
+    /// Whether no upstream has had any of the request's last byte, so that another may be asked.
+    pub(crate) const fn is_unsent(&self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnreachable { sent: false } | Self::UpstreamTimeout { sent: false }
+        )
+    }
+
     fn row(&self) -> Row {
         let row = |status, kind, code, message: String| Row {
             status,

@@ -262,6 +262,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             credential: None,
             query: None,
             dialect: Dialect::OpenAi,
+            health: Arc::default(),
         })
     };
     let key = settings

@@ -9,7 +9,10 @@ use prometheus_client::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::settings::{Log, LogFormat, SettingsError};
+use crate::{
+    places::Standing,
+    settings::{Log, LogFormat, SettingsError},
+};
 
 /// Starts logging to standard error. Standard output stays free for what commands print.
 pub(crate) fn start_logging(log: &Log) -> Result<(), SettingsError> {
@@ -54,6 +57,7 @@ pub(crate) struct Metrics {
     homeless: Gauge,
     interrupted: Gauge,
     lease_statements: Gauge,
+    key_resting: Family<KeyLabels, Gauge>,
     /// 1 while the settle writer and `LISTEN` have their connections.
     database_connected: Gauge,
     /// From the request's facts to the hold.
@@ -82,6 +86,13 @@ pub(crate) struct DoorLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CodeLabel {
     pub(crate) code: &'static str,
+}
+
+/// One of an upstream's keys; `none` where it is asked without.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct KeyLabels {
+    pub(crate) upstream: String,
+    pub(crate) key: String,
 }
 
 /// A charge's mark.
@@ -114,6 +125,7 @@ impl Metrics {
             charged_nano_usd: Counter::default(),
             open_exchanges: Gauge::default(),
             settling: Gauge::default(),
+            key_resting: Family::default(),
             database_connected: Gauge::default(),
             journal_records: Gauge::default(),
             journal_bytes: Gauge::default(),
@@ -196,6 +208,11 @@ impl Metrics {
             registry.register(name, help, gauge.clone());
         }
         registry.register(
+            "upstream_key_resting",
+            "1 while an upstream's key is left alone after errors; 0 while it is well",
+            self.key_resting.clone(),
+        );
+        registry.register(
             "first_gate_seconds",
             "From the request's facts to the hold",
             self.first_gate_seconds.clone(),
@@ -213,8 +230,21 @@ impl Metrics {
         self
     }
 
-    /// The text that Prometheus reads, the ledger's own figures included.
-    pub(crate) fn text(&self, ledger: ledger::Stats) -> String {
+    /// The text that Prometheus reads, the ledger's own figures and the keys' health included.
+    pub(crate) fn text(&self, ledger: ledger::Stats, keys: Vec<Standing>) -> String {
+        // Those that are gone are told no more.
+        self.key_resting.clear();
+        for Standing {
+            upstream,
+            key,
+            rests,
+        } in keys
+        {
+            let key = key.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            self.key_resting
+                .get_or_create(&KeyLabels { upstream, key })
+                .set(i64::from(rests));
+        }
         self.settling
             .set(i64::try_from(ledger.settling).unwrap_or(i64::MAX));
         self.database_connected
@@ -246,7 +276,7 @@ mod tests {
                 code: "invalid_api_key",
             })
             .inc();
-        let text = metrics.text(ledger::Stats::default());
+        let text = metrics.text(ledger::Stats::default(), Vec::new());
         assert!(
             text.contains("turnpike_refusals_total{code=\"invalid_api_key\"} 1"),
             "{text}"

@@ -20,6 +20,7 @@ mod limits;
 mod metering;
 mod operators;
 mod overspend;
+mod pools;
 mod reconcile;
 mod refusals;
 mod replicas;

@@ -89,7 +89,7 @@ pub(crate) const PRICES: &str = "
            audio_in_minute, audio_out_minute, video_minute, characters, page, query, request,
            images::text, tools::text, regions_bps::text, speeds_bps::text, videos::text, training
       from turnpike.price
-     where (valid_to is null or valid_to > now() - interval '1 day') and valid_from < coalesce(valid_to, 'infinity')
+     where (valid_to is null or valid_to > now() - interval '8 days') and valid_from < coalesce(valid_to, 'infinity')
      order by pattern, tier, min_context, valid_from";
 
 pub(crate) fn price(row: &Row) -> Result<Price, LedgerError> {
