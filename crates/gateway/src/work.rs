@@ -4,6 +4,7 @@ mod batch;
 mod bound;
 mod ended;
 mod fetch;
+mod poll;
 
 use ledger::Catalog;
 use meter::BatchAsks;
@@ -14,6 +15,7 @@ pub(crate) use self::{
     bound::{Bounded, of_batch, of_training, of_video},
     ended::{Ended, Job, Look, given_up, json_of, look, object, price_of},
     fetch::{Asked, read_small},
+    poll::poll,
 };
 use crate::reckon;
 

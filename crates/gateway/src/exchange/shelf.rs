@@ -1,9 +1,10 @@
-//! What is kept of files and jobs, where more must be done than passing it on: lists that have one's own alone, objects that name files, deletions.
+//! What is kept of files and jobs: passed on if it is the caller's. Lists have one's own alone; files that an object names become its owner's; what is
+//! not charged yet cannot be deleted.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use ledger::{AccessToken, NewObject, Object};
 use proxy::Pool;
 use serde::Deserialize;
@@ -30,16 +31,22 @@ const AT_ONCE: usize = 5;
 
 /// Whether a request is one of these.
 pub(super) fn is_here(endpoint: &Endpoint<'_>, act: Act) -> bool {
-    let kind = endpoint.objects().last().map(|(kind, _)| kind);
     match act {
         Act::List(kind) => is_work(kind),
-        Act::Delete => kind.is_some_and(is_work),
-        Act::Read | Act::Change => matches!(
-            endpoint.name(),
-            "batches/get" | "fine_tuning/jobs/get" | "uploads/complete"
-        ),
+        Act::Read | Act::Change | Act::Delete => endpoint
+            .objects()
+            .last()
+            .is_some_and(|(kind, _)| is_work(kind)),
         Act::Create(_) => false,
     }
+}
+
+/// Whether the answer may name files that were not known before.
+fn names_files(endpoint: &Endpoint<'_>) -> bool {
+    matches!(
+        endpoint.name(),
+        "batches/get" | "batches/cancel" | "fine_tuning/jobs/get" | "uploads/complete"
+    )
 }
 
 const fn is_work(kind: Kind) -> bool {
@@ -80,10 +87,16 @@ impl Exchange {
         self.record().upstream = Some(place.name.clone());
         let route = Route::new(Arc::clone(&place), true, &token, endpoint, None)?;
         let (head, body) = request.into_parts();
-        let sending = forward::send(&self.worker.pool, &route, &head, body, true);
+        let is_read = act == Act::Delete || names_files(endpoint);
+        let sending = forward::send(&self.worker.pool, &route, &head, body, is_read);
         let response = forward::in_time(&gateway, sending).await?;
-        if !response.status().is_success() {
-            return Ok(self.pass(response, "upstream_error", entry));
+        match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Refusal::UpstreamAuth),
+            status if !status.is_success() => {
+                return Ok(self.pass(response, "upstream_error", entry));
+            }
+            _ if !is_read => return Ok(self.pass(response, "complete", entry)),
+            _ => {}
         }
         let (head, answer) = response.into_parts();
         let answer = work::read_small(answer).await.map_err(|error| {
@@ -140,7 +153,12 @@ impl Exchange {
             let place = gateway
                 .places
                 .keeping(&catalog, object.upstream, object.upstream_key)?;
-            asking.push(current(self.worker.pool.clone(), place, kind, object.id.clone()));
+            asking.push(current(
+                self.worker.pool.clone(),
+                place,
+                kind,
+                object.id.clone(),
+            ));
         }
         let found: Vec<Option<Box<RawValue>>> =
             stream::iter(asking).buffered(AT_ONCE).try_collect().await?;

@@ -5,8 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header, request};
-use http_body::Body as _;
+use http::{Request, Response, StatusCode, request};
 use ledger::{
     AccessToken, Catalog, Charge, Dialect, End, Evidence, Hold, Mark, NewJob, NewObject, Object,
 };
