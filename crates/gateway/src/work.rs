@@ -4,6 +4,7 @@ mod batch;
 mod bound;
 mod ended;
 mod fetch;
+mod poll;
 
 use ledger::Catalog;
 use meter::BatchAsks;
@@ -12,8 +13,9 @@ use tariff::{PriceId, Quote};
 
 pub(crate) use self::{
     bound::{Bounded, of_batch, of_training, of_video},
-    ended::{Ended, Job, Look, given_up, look, price_of},
+    ended::{Ended, Job, Look, given_up, json_of, look, object, price_of},
     fetch::{Asked, read_small},
+    poll::poll,
 };
 use crate::reckon;
 
@@ -64,4 +66,37 @@ impl Priced<'_> {
             self.started_at_ms,
         ))
     }
+}
+
+/// The id that an object's JSON names.
+pub(crate) fn id_of(json: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Object {
+        id: String,
+    }
+    let object: Object = serde_json::from_slice(json).ok()?;
+    Some(object.id).filter(|id| !id.is_empty())
+}
+
+/// The files that an object names: what a batch or a training has made, what an upload has become.
+pub(crate) fn files_in(json: &[u8]) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Object {
+        output_file_id: Option<String>,
+        error_file_id: Option<String>,
+        file: Option<File>,
+        result_files: Option<Vec<String>>,
+    }
+    #[derive(Deserialize)]
+    struct File {
+        id: String,
+    }
+    let Ok(object) = serde_json::from_slice::<Object>(json) else {
+        return Vec::new();
+    };
+    let made = [object.output_file_id, object.error_file_id];
+    let file = object.file.map(|file| file.id);
+    let made = made.into_iter().flatten().chain(file);
+    made.chain(object.result_files.into_iter().flatten())
+        .collect()
 }

@@ -90,6 +90,12 @@ impl Provider {
         state.contents.insert(id.to_owned(), content.into());
     }
 
+    /// Puts content below an object: the results of a batch of messages.
+    pub fn put_content(&self, id: &str, content: impl Into<Vec<u8>>) {
+        let mut state = lock(&self.state);
+        state.contents.insert(id.to_owned(), content.into());
+    }
+
     /// How often this was asked (`GET /v1/batches/batch_1`).
     #[must_use]
     pub fn asked(&self, what: &str) -> usize {

@@ -3,6 +3,7 @@
 use ledger::{Charge, End, Mark, UpstreamId, UpstreamKeyId};
 use meter::{AnswerMeter, Api, BatchAnswers, JobReport, JobState, batch_api};
 use proxy::Pool;
+use serde_json::value::RawValue;
 use tariff::{Amount, Buckets, Flags, ImageKind, Line, PriceId, Tier, Units};
 
 use super::{
@@ -77,6 +78,36 @@ pub(crate) async fn look(
         files,
         ended: Some(ended),
     })
+}
+
+/// Asks the provider for a job's object, whatever it is for.
+///
+/// # Errors
+/// When there is no answer to go by.
+pub(crate) async fn object(
+    pool: &Pool,
+    place: &Place,
+    kind: &str,
+    id: &str,
+) -> Result<JobReport, Asked> {
+    let path = format!("{}/{id}", collection(place, kind));
+    let json = fetch::object(pool, place, &path).await?;
+    JobReport::read(&json).ok_or_else(|| Asked::Failed("its answer is no job's object".into()))
+}
+
+/// Asks the provider for an object, as it is.
+///
+/// # Errors
+/// When there is no answer to go by.
+pub(crate) async fn json_of(
+    pool: &Pool,
+    place: &Place,
+    kind: &str,
+    id: &str,
+) -> Result<Box<RawValue>, Asked> {
+    let path = format!("{}/{id}", collection(place, kind));
+    let json = fetch::object(pool, place, &path).await?;
+    serde_json::from_slice(&json).map_err(|error| Asked::Failed(error.to_string()))
 }
 
 /// What a job is charged of which nobody will ever know more: all that is held for it.
@@ -233,6 +264,7 @@ fn charge(
         upstream_key: job.upstream_key,
         response_id: Some(job.object.to_owned()),
         key: Some(key(job)),
+        object: None,
         started_at_ms: priced.started_at_ms,
         head_after_ms: None,
         first_byte_after_ms: None,
@@ -253,6 +285,8 @@ fn collection(place: &Place, kind: &str) -> String {
         "batch" => "/batches",
         "message_batch" => "/messages/batches",
         "video" => "/videos",
+        "file" => "/files",
+        "upload" => "/uploads",
         _ => "/fine_tuning/jobs",
     };
     format!("{}{below}", prefix(place))
