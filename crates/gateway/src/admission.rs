@@ -450,6 +450,7 @@ mod tests {
             body,
             usage_on_request: false,
             bound: crate::endpoint::BoundBy::Images,
+            creates: None,
         };
         scanner(&headers(pairs), &metered).is_ok()
     }

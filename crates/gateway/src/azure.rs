@@ -1,5 +1,7 @@
 //! Azure as resale-chatgpt-azure was set up for it: deployments named by variables.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 use ledger::{CostBy, Dialect};
 use proxy::{Egress, Target, headers::Credential};
@@ -76,5 +78,6 @@ fn place(
         dialect: Dialect::OpenAi,
         cost: CostBy::Price,
         query: Some(format!("api-version={version}")),
+        health: Arc::default(),
     })
 }

@@ -231,14 +231,14 @@ fn doors(listen: &settings::Listen, workers: usize) -> Result<Doors, Fatal> {
     Ok(doors.with_tls(config))
 }
 
-fn roots(upstream: &settings::Upstream) -> tls::Roots {
+pub(crate) fn roots(upstream: &settings::Upstream) -> tls::Roots {
     upstream
         .ssl_cert_file
         .clone()
         .map_or(tls::Roots::Platform, tls::Roots::File)
 }
 
-fn pool_limits(upstream: &settings::Upstream) -> PoolLimits {
+pub(crate) fn pool_limits(upstream: &settings::Upstream) -> PoolLimits {
     PoolLimits {
         connections_max: upstream.upstream_connections_max.get(),
         connect_timeout: Duration::from_secs(upstream.connect_timeout_seconds.get()),
@@ -263,6 +263,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             query: None,
             dialect: Dialect::OpenAi,
             cost: CostBy::Price,
+            health: Arc::default(),
         })
     };
     let key = settings

@@ -9,9 +9,12 @@ use testkit::upstream::{Upstream, answer, json};
 
 use crate::support::{Bank, Turnpike};
 
+#[path = "../src/endpoint/kept.rs"]
+mod kept;
 #[path = "../src/endpoint/table.rs"]
 mod table;
 
+use kept::{Act, Kind};
 use table::{Does, Row, TABLE};
 
 /// USD per 1,000,000 tokens or characters, per minute, for each image and query.
@@ -181,11 +184,27 @@ fn case(row: &Row) -> Case {
     }
 }
 
+/// The row's path, with ids where it has names.
+fn path(row: &Row) -> String {
+    let segments = row.path.split('/').map(|segment| {
+        let name = segment
+            .strip_prefix('{')
+            .and_then(|it| it.strip_suffix('}'));
+        name.map_or(segment.to_owned(), |name| {
+            let kind = Kind::named(name).map_or("item", Kind::name);
+            format!("{kind}_1")
+        })
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
 fn request(row: &Row, token: &str, content_type: &str, body: &str) -> String {
+    let path = path(row);
+    // What some of our own answers must be asked with; all others pass it on.
+    let query = "start_time=1795824000&end_time=1795910400";
     format!(
-        "{} /some/base/v1{} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
+        "{} /some/base/v1{path}?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
         row.method,
-        row.path,
         body.len()
     )
 }
@@ -215,7 +234,9 @@ async fn every_endpoint_costs_what_its_row_says() {
         let what = format!("{} {}", row.method, row.path);
         let case = match row.does {
             Does::Metered(_) => case(row),
-            Does::Free | Does::Refused | Does::Models => metered("{}", r#"{"input_tokens":9}"#, 0),
+            Does::Free | Does::Kept(_) | Does::Refused | Does::Models | Does::Billing(_) => {
+                metered("{}", r#"{"input_tokens":9}"#, 0)
+            }
         };
         *next.lock().unwrap() = case.answer.clone();
         asked.store(0, Ordering::SeqCst);
@@ -223,11 +244,15 @@ async fn every_endpoint_costs_what_its_row_says() {
             .call(request(row, &token, case.content_type, &case.body))
             .await;
         let status = match row.does {
-            Does::Refused => 403,
+            Does::Refused | Does::Kept(Act::List(_) | Act::Create(_)) => 403,
+            Does::Kept(_) => 404,
             _ => 200,
         };
         let said = String::from_utf8_lossy(&body);
         assert_eq!(head.status(), status, "{what}: {said}");
+        if let Does::Kept(Act::Create(kind) | Act::List(kind)) = row.does {
+            assert!(said.contains(kind.words()), "{what}: {said}");
+        }
         let is_relayed = matches!(row.does, Does::Metered(_) | Does::Free);
         let received = asked.load(Ordering::SeqCst);
         assert_eq!(received, usize::from(is_relayed), "{what}");
@@ -265,7 +290,7 @@ async fn the_upstream_gets_the_endpoint_below_its_own_base() {
         .await;
     let received = upstream.received_text();
     assert!(
-        received.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"),
+        received.starts_with("POST /v1/chat/completions?start_time="),
         "{received}"
     );
 }

@@ -8,6 +8,8 @@
 mod support;
 
 mod audio;
+mod billing;
+mod commands;
 mod dialects;
 mod doctor;
 mod embedded;
@@ -16,8 +18,10 @@ mod faults;
 mod front_doors;
 mod limits;
 mod metering;
+mod monitoring;
 mod operators;
 mod overspend;
+mod pools;
 mod reconcile;
 mod refusals;
 mod replicas;

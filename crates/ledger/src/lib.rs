@@ -30,6 +30,7 @@ mod purses;
 mod rates;
 pub mod recorder;
 mod recover;
+pub mod report;
 mod secret;
 mod settle;
 mod tls;

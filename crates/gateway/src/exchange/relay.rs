@@ -158,8 +158,8 @@ impl Exchange {
     }
 
     /// An answer of our own that is no refusal.
-    pub(super) fn answer_own(&mut self, body: &serde_json::Value) -> Reply {
-        let mut response = Response::new(Bytes::from(body.to_string()));
+    pub(super) fn answer_own(&mut self, json: String) -> Reply {
+        let mut response = Response::new(Bytes::from(json));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

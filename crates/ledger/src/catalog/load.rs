@@ -44,17 +44,10 @@ pub(crate) async fn load(
         }
     }
     let prices = prices.iter().map(price).collect::<Result<Vec<_>, _>>()?;
-    let mut keys_of: HashMap<UpstreamId, Vec<UpstreamKey>> = HashMap::new();
-    for row in &keys {
-        keys_of
-            .entry(UpstreamId(row.try_get(0)?))
-            .or_default()
-            .push(key(row)?);
-    }
-    let mut all = Vec::new();
-    for row in &upstreams {
-        all.push(Arc::new(upstream(row, &mut keys_of)?));
-    }
+    let all: Vec<_> = with_keys(&upstreams, &keys)?
+        .into_iter()
+        .map(Arc::new)
+        .collect();
     let mut ways = Vec::new();
     for row in &routes {
         let target = UpstreamId(row.try_get(0)?);
@@ -182,7 +175,22 @@ fn disconnect(row: &Row) -> Result<Option<Disconnect>, LedgerError> {
     })
 }
 
-const UPSTREAMS: &str = "
+/// Upstreams in the order in which they are asked, each with its keys, out of the rows of [`UPSTREAMS`] and [`KEYS`].
+pub(crate) fn with_keys(upstreams: &[Row], keys: &[Row]) -> Result<Vec<Upstream>, LedgerError> {
+    let mut keys_of: HashMap<UpstreamId, Vec<UpstreamKey>> = HashMap::new();
+    for row in keys {
+        keys_of
+            .entry(UpstreamId(row.try_get(0)?))
+            .or_default()
+            .push(key(row)?);
+    }
+    upstreams
+        .iter()
+        .map(|row| upstream(row, &mut keys_of))
+        .collect()
+}
+
+pub(crate) const UPSTREAMS: &str = "
     select id, name, base_url, proxy, priority, dialect, cost, cost_permille from turnpike.upstream
      where enabled and dialect in ('openai', 'azure', 'anthropic') order by priority, name";
 
@@ -212,7 +220,8 @@ fn upstream(
     })
 }
 
-const KEYS: &str = "select upstream_id, id, secret, weight from turnpike.upstream_key order by id";
+pub(crate) const KEYS: &str =
+    "select upstream_id, id, secret, weight from turnpike.upstream_key order by id";
 
 fn key(row: &Row) -> Result<UpstreamKey, LedgerError> {
     Ok(UpstreamKey {

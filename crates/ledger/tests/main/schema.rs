@@ -1,6 +1,6 @@
 //! The rules of the schema, asked of Postgres' own catalog.
 
-use ledger::admin::{Admin, IssueToken, UsageBy};
+use ledger::admin::{Admin, IssueToken, NewUpstream, UsageBy};
 use testkit::postgres::TestDb;
 
 async fn offenders(statement: &str) -> Vec<String> {
@@ -79,6 +79,7 @@ async fn what_runs_as_its_owner_is_little_and_has_a_fixed_search_path() {
         "replace_upstream_keys",
         "resale_issue",
         "resale_set_left",
+        "set_upstream_keys",
     ]
     .iter()
     .map(|name| format!("{name} {path}"))
@@ -383,7 +384,12 @@ async fn the_admin_s_role_can_run_every_function_and_view_of_the_contract() {
             "replace_upstream_keys",
             "turnpike.replace_upstream_keys(id, 'sk-2') from turnpike.upstream",
         ),
+        (
+            "set_upstream_keys",
+            "turnpike.set_upstream_keys('a', '{env:A,env:B}', '{2,1}')",
+        ),
         ("set_route", "turnpike.set_route('gpt*', 'a')"),
+        ("remove_route", "turnpike.remove_route('gpt*')"),
         ("release_hold", "turnpike.release_hold(gen_random_uuid())"),
         ("nano", "turnpike.nano(1.5)"),
         ("usd", "turnpike.usd(1500000000)"),
@@ -478,12 +484,29 @@ async fn the_admin_s_role_suffices_for_the_commands() {
     admin.revoke_token(rotated.token.expose()).await.unwrap();
     admin.tokens(None).await.unwrap();
     admin.prices().await.unwrap();
+    let upstream = NewUpstream {
+        name: "a",
+        base_url: "https://a",
+        dialect: "openai",
+        enabled: true,
+        ..NewUpstream::default()
+    };
+    let keys = ["env:A".to_owned(), "env:B".to_owned()];
     admin
-        .set_upstream("a", "https://a", Some("env:A"), None)
+        .set_upstream(&upstream, Some(&keys), Some(&[2, 1]))
         .await
         .unwrap();
-    admin.set_route("gpt*", "a").await.unwrap();
-    admin.usage(UsageBy::Token, 0, None).await.unwrap();
+    admin.set_route("gpt*", "a", 0).await.unwrap();
+    let listed = admin.upstreams().await.unwrap();
+    assert_eq!(
+        (&listed[0].weights[..], &listed[0].models[..]),
+        (&[2, 1][..], &["gpt*".to_owned()][..])
+    );
+    assert_eq!(admin.routes().await.unwrap().len(), 1);
+    assert_eq!(admin.remove_route("gpt*", Some("a")).await.unwrap(), 1);
+    assert!(admin.enable_upstream("a", false).await.unwrap());
+    admin.credits("alice", 10).await.unwrap();
+    admin.usage(UsageBy::Token, 0, None, None).await.unwrap();
     assert!(admin.audit().await.unwrap().is_empty());
     drop(admin);
     owner
