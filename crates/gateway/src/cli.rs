@@ -21,7 +21,7 @@ pub(crate) use self::{
     books::{Audit, Doctor, KeyOf, OurKey, Percent, Reconcile},
     limits::{Caps, Rates},
     price::SetPrice,
-    upstreams::{AddUpstream, Route, Upstream},
+    upstreams::{AddUpstream, Cost, Route, Upstream},
     usage::{Usage, UsageBy},
 };
 

@@ -33,10 +33,10 @@ pub(crate) struct Place {
     /// Put before the client's own: an API's version, say.
     pub(crate) query: Option<String>,
     pub(crate) dialect: Dialect,
-    /// How requests with this credential fare.
-    pub(crate) health: Arc<Health>,
     /// Whose figure is charged for what it answers.
     pub(crate) cost: CostBy,
+    /// How requests with this credential fare.
+    pub(crate) health: Arc<Health>,
 }
 
 /// Every place, kept in step with the catalog.
@@ -330,8 +330,8 @@ pub(crate) fn each_key(upstream: &Upstream) -> Result<Vec<Weighted>, String> {
         credential,
         query: None,
         dialect: upstream.dialect,
-        health: Arc::default(),
         cost: upstream.cost,
+        health: Arc::default(),
     };
     if upstream.keys.is_empty() {
         return Ok(vec![(1, Ok(place(None, None)))]);

@@ -266,8 +266,8 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             credential: None,
             query: None,
             dialect: Dialect::OpenAi,
-            health: Arc::default(),
             cost: CostBy::Price,
+            health: Arc::default(),
         })
     };
     let key = settings

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use testkit::upstream::{Upstream, json};
 
-use crate::support::{Bank, Turnpike};
+use crate::support::{Bank, Turnpike, command};
 
 /// Three upstreams at one address, each with a model of its own at the price of gpt-4o.
 const SETUP: &str = "
@@ -183,6 +183,24 @@ async fn a_wrong_word_for_whose_figure_counts_is_told() {
             said.message().contains(why) && said.hint().is_some(),
             "{said}"
         );
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_is_added_with_whose_figure_counts() {
+    let bank = Bank::open().await;
+    let settings = [("DATABASE_URL", bank.db.url())];
+    let row = "select cost || ' ' || cost_permille from turnpike.upstream where name = 'x'";
+    for (flags, wanted) in [
+        ("--cost provider --cost-permille 1100", "provider 1100"),
+        ("--cost provider", "provider 1000"),
+        ("", "price 1000"),
+    ] {
+        let mut arguments = vec!["upstream", "add", "x", "https://x.example/v1"];
+        arguments.extend(flags.split_whitespace());
+        let output = command(&settings).args(&arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(bank.one::<String>(row).await, wanted);
     }
 }
 

@@ -70,9 +70,10 @@ pub enum Dialect {
 }
 
 /// Whose figure is charged for what an upstream answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CostBy {
     /// Ours: usage at the model's price.
+    #[default]
     Price,
     /// The provider's own, times so many thousandths, where the answer tells one; else ours.
     Provider {

@@ -264,7 +264,6 @@ fn charge(
         upstream_key: job.upstream_key,
         response_id: Some(job.object.to_owned()),
         key: Some(key(job)),
-        object: None,
         started_at_ms: priced.started_at_ms,
         head_after_ms: None,
         first_byte_after_ms: None,
