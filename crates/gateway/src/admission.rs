@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 use ledger::{AccessToken, Catalog, Evidence, Hold, HoldRequest, Limit, Means, Period, TakeError};
 use meter::{Api, BodyScanner, RequestFacts};
 use sha2::{Digest as _, Sha256};
-use tariff::{Ask, BoundError, Quote};
+use tariff::{Amount, Ask, Bound, BoundError, Quote};
 use uuid::Uuid;
 
 use crate::{
@@ -295,6 +295,31 @@ pub(crate) async fn hold(
         param,
         message: unbounded(error, param),
     })?;
+    take(
+        gateway,
+        token,
+        exchange,
+        &bound,
+        evidence,
+        param,
+        |available| quote.output_limit_within(&ask, available),
+    )
+    .await
+}
+
+/// Holds so much.
+///
+/// # Errors
+/// As [`hold`]; `fitting` says which limit of `param` would fit into what is left.
+pub(crate) async fn take(
+    gateway: &Gateway,
+    token: &AccessToken,
+    exchange: Uuid,
+    bound: &Bound,
+    evidence: Evidence,
+    param: Option<&'static str>,
+    fitting: impl FnOnce(Amount) -> Option<u64>,
+) -> Result<Hold, Refusal> {
     let request = HoldRequest {
         exchange,
         token: token.id,
@@ -316,7 +341,7 @@ pub(crate) async fn hold(
                 bound: bound.amount,
                 available,
                 of: purse_of(by),
-                fitting: quote.output_limit_within(&ask, available),
+                fitting: fitting(available),
             },
             TakeError::OverQuota { available, by } => {
                 let (is_completion, period) = match by {

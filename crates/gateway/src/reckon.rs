@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ledger::{Catalog, Charge, CostBy, End, Mark, UpstreamId, UpstreamKeyId};
 use meter::{Api, Reading, RequestFacts};
-use tariff::{Amount, Buckets, Flags, Line, PriceId, ProviderCost, Quote, Units, Usage, undated};
+use tariff::{
+    Amount, Book, Buckets, Flags, Line, PriceId, ProviderCost, Quote, Units, Usage, undated,
+};
 use tracing::error;
 
 use crate::units;
@@ -114,6 +116,7 @@ pub(crate) fn reckon(
         upstream_key: admitted.upstream_key,
         response_id: reading.response_id,
         key: None,
+        object: None,
         started_at_ms: admitted.started_at_ms,
         head_after_ms: Some(passage.head_after_ms),
         first_byte_after_ms: passage.first_byte_after_ms,
@@ -216,10 +219,23 @@ fn estimate(admitted: &Admitted, output_tokens: u64) -> Usage {
 /// name less the date), else the name that was asked for. Of a name and its dated form, the price set last decides:
 /// an operator who prices `gpt-4o` anew means the answers that call themselves `gpt-4o-2024-08-06` as well.
 fn quote_for(admitted: &Admitted, answered: Option<&str>) -> Quote {
-    let asked = &admitted.quote;
-    let at_ms = admitted.started_at_ms;
-    let own = answered.and_then(|model| admitted.catalog.book().quote_named(model, at_ms));
-    let is_dated_form = answered.and_then(undated) == Some(&admitted.model);
+    quote_of(
+        admitted.catalog.book(),
+        (&admitted.quote, &admitted.model),
+        answered,
+        admitted.started_at_ms,
+    )
+}
+
+/// The same for whoever has no exchange: the rows and the name of the model that was asked for, and the one that answered.
+pub(crate) fn quote_of(
+    book: &Book,
+    (asked, model): (&Quote, &str),
+    answered: Option<&str>,
+    at_ms: i64,
+) -> Quote {
+    let own = answered.and_then(|model| book.quote_named(model, at_ms));
+    let is_dated_form = answered.and_then(undated) == Some(model);
     match own {
         Some(own) if !(is_dated_form && set_ms(asked) > set_ms(&own)) => own,
         _ => asked.clone(),

@@ -16,6 +16,7 @@ mod embedded;
 mod endpoints;
 mod faults;
 mod front_doors;
+mod jobs;
 mod limits;
 mod metering;
 mod monitoring;

@@ -29,11 +29,15 @@ pub enum Api {
     Batches,
     /// `…/threads/{id}/runs` (Assistants)
     Runs,
+    /// `…/files`, `…/uploads`
+    Files,
+    /// `…/videos`
+    Videos,
 }
 
 impl Api {
     /// Every family.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -47,5 +51,7 @@ impl Api {
         Self::Ocr,
         Self::Batches,
         Self::Runs,
+        Self::Files,
+        Self::Videos,
     ];
 }

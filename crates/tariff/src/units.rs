@@ -149,6 +149,8 @@ pub struct Units {
     pub images: u64,
     /// Characters of a text that was read out.
     pub characters: u64,
+    /// Tokens that a model was trained on.
+    pub training_tokens: u64,
     /// Pages read.
     pub pages: u64,
     /// Search units: reranked queries, searches billed by themselves.
@@ -168,6 +170,7 @@ impl Units {
             ("video_ms", self.video_ms),
             ("images", self.images),
             ("characters", self.characters),
+            ("training_tokens", self.training_tokens),
             ("pages", self.pages),
             ("queries", self.queries),
             ("requests", self.requests),
@@ -189,7 +192,7 @@ impl Units {
     }
 }
 
-/// What kind of image was made, where an image has a price: as the request names it.
+/// What kind of image, or video, was made, where such a kind has a price: as the request names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageKind {
     /// `1024x1024`; `None` when the provider chooses.

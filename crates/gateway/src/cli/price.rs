@@ -57,9 +57,15 @@ pub(crate) struct SetPrice {
     /// A minute of audio that comes down.
     #[arg(long, value_name = "USD", help_heading = "Fees")]
     output_audio_minute: Option<Amount>,
-    /// A minute of video.
+    /// A minute of video, of a size that --video does not name.
     #[arg(long, value_name = "USD", help_heading = "Fees")]
     video_minute: Option<Amount>,
+    /// A minute of video by its size: 1792x1024=30. Give it once for each.
+    #[arg(long, value_name = "SIZE=USD", value_parser = named_fee, help_heading = "Fees")]
+    video: Vec<(Box<str>, i64)>,
+    /// 1,000,000 tokens that the model is trained on.
+    #[arg(long, value_name = "USD", help_heading = "Fees")]
+    training: Option<Amount>,
     /// 1,000,000 characters that are read out.
     #[arg(long, value_name = "USD", help_heading = "Fees")]
     characters: Option<Amount>,
@@ -145,6 +151,8 @@ impl SetPrice {
                 audio_in_minute: nano(self.input_audio_minute),
                 audio_out_minute: nano(self.output_audio_minute),
                 video_minute: nano(self.video_minute),
+                videos: self.video.clone(),
+                training: nano(self.training),
                 characters: nano(self.characters),
                 page: nano(self.page),
                 query: nano(self.query),

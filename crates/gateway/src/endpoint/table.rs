@@ -29,6 +29,8 @@ pub(crate) enum Does {
     Free,
     /// Costs nothing either, and is about what the provider keeps: relayed if it is the caller's.
     Kept(Act),
+    /// An upload, or work that goes on after its request.
+    Work(Work),
     /// Would let a client spend where nobody meters: never relayed, whatever `UNKNOWN_PATHS` says.
     Refused,
     /// The models this access token may use: answered by ourselves.
@@ -66,6 +68,24 @@ pub(crate) struct Metered {
     pub(crate) creates: Option<Kind>,
 }
 
+/// What is uploaded, or begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A file in one piece.
+    File,
+    /// A file in parts.
+    Upload,
+    /// A batch of the requests in a file.
+    Batch,
+    /// A batch of the messages in its body (Anthropic).
+    MessageBatch,
+    Video,
+    /// A video made of another.
+    Remix,
+    /// Fine-tuning.
+    Tuning,
+}
+
 /// What a request's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyKind {
@@ -91,7 +111,7 @@ pub(crate) enum BoundBy {
     Pages,
 }
 
-const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
+pub(super) const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
     Row {
         method,
         path,
@@ -124,7 +144,7 @@ const fn creates(path: &str) -> Option<Kind> {
 }
 
 /// About what the provider keeps.
-const fn kept(method: Method, path: &'static str, name: &'static str, act: Act) -> Row {
+pub(super) const fn kept(method: Method, path: &'static str, name: &'static str, act: Act) -> Row {
     row(method, path, name, Does::Kept(act))
 }
 

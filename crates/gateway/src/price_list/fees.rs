@@ -105,7 +105,7 @@ pub(super) fn is_absurd(fees: &Fees) -> bool {
         request,
     ];
     let plain = plain.into_iter().filter_map(|fee| *fee);
-    let images = fees.images.iter().map(|(_, fee)| *fee);
+    let images = fees.images.iter().chain(&fees.videos).map(|(_, fee)| *fee);
     let tools = fees.tools.iter().filter_map(|(_, fee)| fee);
     let each = plain.chain(images).chain(tools).any(|fee| fee > FEE_MAX);
     each || fees.characters.is_some_and(|rate| rate > entry::RATE_MAX)

@@ -302,6 +302,9 @@ fn what_is_no_token_has_fees() {
     assert_eq!(fees("tts-1").characters, usd("15"));
     assert_eq!(fees("mistral/mistral-ocr-latest").page, usd("0.004"));
     assert_eq!(fees("perplexity/search").query, usd("0.005"));
+    let pro = fees("sora-2-pro");
+    assert_eq!(pro.video(Some("1280x720")), usd("18"));
+    assert_eq!(pro.video(Some("1792x1024")), usd("30"));
     assert_eq!(fees("sora-2").video_minute, usd("6"));
     let searches = |model| fees(model).tools.get(tariff::Tool::WebSearch);
     assert_eq!(searches("claude-sonnet-5"), usd("0.01"));

@@ -86,7 +86,7 @@ pub(super) fn cost(text: &[u8], scale: i32) -> Option<ProviderCost> {
 }
 
 /// Milliseconds from a number of seconds, rounded up. Not negative, at most 2^53.
-pub(super) fn millis(text: &[u8]) -> Option<u64> {
+pub(crate) fn millis(text: &[u8]) -> Option<u64> {
     let decimal = Decimal::parse(text)?;
     let (whole, rest, _) = decimal.scaled(3)?;
     if decimal.is_negative && (whole, rest) != (0, 0) {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tariff::SearchSize;
 
-use crate::StreamOptionsAt;
+use crate::{BatchAsks, StreamOptionsAt};
 
 /// The facts admission needs, from a body that was valid and unambiguous.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,12 @@ pub struct RequestFacts {
     pub quality: Option<String>,
     /// `response_format` of audio.
     pub response_format: Option<String>,
+    /// `seconds` of videos, as written.
+    pub seconds: Option<String>,
+    /// `purpose` of an uploaded file.
+    pub purpose: Option<String>,
+    /// What the requests in an uploaded file ask for, where its purpose is `batch`.
+    pub batch: Option<Box<BatchAsks>>,
     /// Characters of `input` of speech.
     pub characters: u64,
     /// Bytes of the files that a form carries.

@@ -216,7 +216,7 @@ impl FormScanner {
         self.facts.model.as_deref()
     }
 
-    pub(super) fn finish(self) -> Result<RequestFacts, BodyError> {
+    pub(super) fn finish(mut self) -> Result<RequestFacts, BodyError> {
         let Some(closed_at) = self.closed_at else {
             let kind = if self.offset == 0 {
                 K::Empty
@@ -228,7 +228,9 @@ impl FormScanner {
         if !matches!(self.held.as_slice(), b"" | b"\r") {
             return Err(self.error(K::TrailingBytes));
         }
+        let batch = self.part.take_requests(&self.facts);
         Ok(RequestFacts {
+            batch,
             body_bytes: self.offset,
             closed_at,
             choices: self.facts.choices.max(1),

@@ -72,7 +72,7 @@ const fn deciding_for(apis: &'static [Api], name: &'static str, top: Top) -> Dec
 }
 
 /// One bit of the reader's memory for each.
-pub(super) const DECIDING: [Deciding; 17] = [
+pub(super) const DECIDING: [Deciding; 18] = [
     deciding("model", Top::Model),
     deciding("stream", Top::Stream),
     deciding("stream_options", Top::StreamOptions),
@@ -83,7 +83,8 @@ pub(super) const DECIDING: [Deciding; 17] = [
     deciding("best_of", Top::Choices),
     deciding("service_tier", Top::ServiceTier),
     deciding("background", Top::Background),
-    deciding_for(&[Api::Images], "size", Top::Word),
+    deciding_for(&[Api::Images, Api::Videos], "size", Top::Word),
+    deciding_for(&[Api::Videos], "seconds", Top::Word),
     deciding_for(&[Api::Images, Api::Speech], "response_format", Top::Word),
     deciding_for(&[Api::Images], "quality", Top::Word),
     deciding_for(&[Api::Speech], "stream_format", Top::StreamFormat),
@@ -161,7 +162,9 @@ pub(super) fn limits_output(api: Api, name: &str) -> bool {
         | Api::Generate
         | Api::Ocr
         | Api::Batches
-        | Api::Runs => false,
+        | Api::Runs
+        | Api::Files
+        | Api::Videos => false,
     }
 }
 
@@ -255,7 +258,7 @@ pub(super) fn is_client_tool(value: &[u8]) -> bool {
 
 /// Whether a case-insensitive reader would take `key` for `name` (lower case ASCII): Go's
 /// `encoding/json` does, and it also folds U+017F to `s` and U+212A to `k`.
-pub(super) fn folds_to(key: &[u8], name: &str) -> bool {
+pub(crate) fn folds_to(key: &[u8], name: &str) -> bool {
     let mut rest = key;
     for want in name.bytes() {
         rest = match (rest, want) {

@@ -88,6 +88,7 @@ impl Reader {
                 let word = Some(self.take_string(here)?);
                 match self.param {
                     "size" => self.facts.size = word,
+                    "seconds" => self.facts.seconds = word,
                     "quality" => self.facts.quality = word,
                     "speed" => self.facts.speed = word,
                     _ => self.facts.response_format = word,
