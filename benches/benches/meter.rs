@@ -1,13 +1,23 @@
 //! Scanner and meters against memchr and serde_json on the same bytes, in GB/s of input.
 
-use std::hint::black_box;
+use std::{
+    hint::black_box,
+    io::{Read, Write as _},
+};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use meter::{AnswerMeter, Api, RequestScanner, UsageFrameFilter};
 use serde::Deserialize;
 
-criterion_group!(benches, requests, streams, embedding_answers, tokenizer);
+criterion_group!(
+    benches,
+    requests,
+    streams,
+    embedding_answers,
+    codings,
+    tokenizer
+);
 criterion_main!(benches);
 
 /// Bodies come in reads of this size.
@@ -199,6 +209,93 @@ fn embedding_answers(criterion: &mut Criterion) {
                 .unwrap_or_default()
         });
     });
+}
+
+type Encode = fn(&[u8]) -> Vec<u8>;
+type Decode = fn(&[u8]) -> u64;
+
+/// A stream in each coding: the meter, which opens and reads it, beside what the library takes to open it.
+fn codings(criterion: &mut Criterion) {
+    const CODINGS: [(&str, Encode, Decode); 4] = [
+        ("gzip", gzip, ungzip),
+        ("deflate", deflate, undeflate),
+        ("br", brotli, unbrotli),
+        ("zstd", zstd, unzstd),
+    ];
+    let body = embeddings();
+    let mut group = criterion.benchmark_group("coding");
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    for (coding, encode, decode) in CODINGS {
+        let coded = encode(&body);
+        assert_eq!(decode(&coded), body.len() as u64);
+        group.bench_function(BenchmarkId::new("meter", coding), |bencher| {
+            bencher.iter(|| {
+                let mut meter = AnswerMeter::new(Api::Embeddings, 200, None, Some(coding));
+                for piece in coded.chunks(READ_BYTES) {
+                    black_box(meter.push(piece));
+                }
+                meter.finish()
+            });
+        });
+        group.bench_function(BenchmarkId::new("library", coding), |bencher| {
+            bencher.iter(|| decode(black_box(&coded)));
+        });
+    }
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(body).expect("memory takes it");
+    encoder.finish().expect("memory takes it")
+}
+
+fn deflate(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(body).expect("memory takes it");
+    encoder.finish().expect("memory takes it")
+}
+
+fn brotli(body: &[u8]) -> Vec<u8> {
+    let mut coded = Vec::new();
+    let params = brotli::enc::BrotliEncoderParams {
+        quality: 4,
+        ..brotli::enc::BrotliEncoderParams::default()
+    };
+    brotli::BrotliCompress(&mut { body }, &mut coded, &params).expect("memory takes it");
+    coded
+}
+
+fn zstd(body: &[u8]) -> Vec<u8> {
+    ::zstd::encode_all(body, 3).expect("memory takes it")
+}
+
+/// What a reader gives, looked at by nobody.
+fn length(mut reader: impl Read) -> u64 {
+    let mut piece = [0; READ_BYTES];
+    let mut length = 0;
+    loop {
+        match reader.read(&mut piece).expect("the coding is valid") {
+            0 => return length,
+            more => length += more as u64,
+        }
+        black_box(&piece);
+    }
+}
+
+fn ungzip(coded: &[u8]) -> u64 {
+    length(flate2::read::MultiGzDecoder::new(coded))
+}
+
+fn undeflate(coded: &[u8]) -> u64 {
+    length(flate2::read::ZlibDecoder::new(coded))
+}
+
+fn unbrotli(coded: &[u8]) -> u64 {
+    length(brotli_decompressor::Decompressor::new(coded, READ_BYTES))
+}
+
+fn unzstd(coded: &[u8]) -> u64 {
+    length(::zstd::stream::read::Decoder::new(coded).expect("the coding is valid"))
 }
 
 fn tokenizer(criterion: &mut Criterion) {

@@ -360,8 +360,7 @@ fn a_search_of_perplexitys_is_told_by_its_size() {
 #[test]
 fn a_broken_line_is_passed_over_to_its_end() {
     // What was left of it, where it came in another piece, was read as a line of its own.
-    let body =
-        "{\"model\":\"m\",\"eval_count\":9x{\"eval_count\":1}\n{\"eval_count\":3,\"done\":true}\n";
+    let body = "{\"model\":\"m\",\"eval_count\":9x{\"prompt_eval_count\":1}\n{\"eval_count\":3,\"done\":true}\n";
     let usage = read(Api::Generate, body).usage.unwrap();
     assert_eq!(usage.total(), spent(0, 3));
 }

@@ -336,13 +336,17 @@ fn every_kind_of_text_is_estimated_once() {
         r#"{"refusal":"Hello"}"#,
         r#"{"content":[{"type":"text","text":"Hello"}]}"#,
         r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"Hello"}]}]}"#,
-        r#"{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"Hello"}}]}"#,
         r#"{"tool_calls":[{"function":{"arguments":"Hello"}}]}"#,
         r#"{"function_call":{"arguments":"Hello"}}"#,
         r#"{"content":"Hel\u006co","role":"assistant","audio":{"data":"AAAAAAAA"}}"#,
     ] {
         assert_eq!(chat(delta), 1, "{delta}");
     }
+    // What frames a call is 7 tokens.
+    let call = r#"{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"Hello"}}]}"#;
+    assert_eq!(chat(call), 8);
+    let input = r#"{"content":[{"type":"tool_use","name":"Hello","input":{"a":["Hello",{"b":"Hello"}],"c":7}}]}"#;
+    assert_eq!(tokens(Api::Messages, input), 10);
     assert_eq!(
         tokens(
             Api::ChatCompletions,
