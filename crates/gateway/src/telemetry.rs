@@ -1,5 +1,8 @@
 //! What the program tells about itself: log lines and metrics.
 
+mod one_line;
+mod vitals;
+
 use std::io::IsTerminal as _;
 
 use prometheus_client::{
@@ -7,8 +10,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 
+use self::{one_line::OneLine, vitals::Vitals};
 use crate::{
     places::Standing,
     settings::{Log, LogFormat, SettingsError},
@@ -22,11 +27,12 @@ pub(crate) fn start_logging(log: &Log) -> Result<(), SettingsError> {
             log.log_level
         ))
     })?;
+    let is_terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(move || OneLine::new(std::io::stderr(), is_terminal));
     match log.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => builder.with_ansi(is_terminal).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
@@ -58,6 +64,7 @@ pub(crate) struct Metrics {
     interrupted: Gauge,
     lease_statements: Gauge,
     key_resting: Family<KeyLabels, Gauge>,
+    vitals: Vitals,
     /// 1 while the settle writer and `LISTEN` have their connections.
     database_connected: Gauge,
     /// From the request's facts to the hold.
@@ -126,6 +133,7 @@ impl Metrics {
             open_exchanges: Gauge::default(),
             settling: Gauge::default(),
             key_resting: Family::default(),
+            vitals: Vitals::default(),
             database_connected: Gauge::default(),
             journal_records: Gauge::default(),
             journal_bytes: Gauge::default(),
@@ -212,6 +220,7 @@ impl Metrics {
             "1 while an upstream's key is left alone after errors; 0 while it is well",
             self.key_resting.clone(),
         );
+        self.vitals.register(registry);
         registry.register(
             "first_gate_seconds",
             "From the request's facts to the hold",
@@ -228,6 +237,11 @@ impl Metrics {
             self.first_byte_seconds.clone(),
         );
         self
+    }
+
+    /// Counts the tasks of this runtime as well.
+    pub(crate) fn watch(&self, runtime: Handle) {
+        self.vitals.watch(runtime);
     }
 
     /// The text that Prometheus reads, the ledger's own figures and the keys' health included.
@@ -256,6 +270,7 @@ impl Metrics {
             .set(i64::try_from(ledger.homeless).unwrap_or(i64::MAX));
         self.interrupted.set(gauge(ledger.interrupted));
         self.lease_statements.set(gauge(ledger.lease_groups));
+        self.vitals.look();
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -29,4 +29,5 @@ mod sdk_media;
 mod shutdown;
 mod transparency;
 mod transport;
+mod upstream_faults;
 mod volume;

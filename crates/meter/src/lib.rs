@@ -24,7 +24,7 @@ mod request;
 mod sse;
 mod tokens;
 
-pub use answer::{AnswerMeter, Progress, Reading};
+pub use answer::{AnswerMeter, Progress, Reading, plain};
 pub use api::Api;
 pub use filter::UsageFrameFilter;
 pub use inject::{Splice, StreamOptionsAt};
