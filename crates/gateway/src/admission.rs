@@ -68,8 +68,8 @@ pub(crate) async fn look_up(
     }
     let lookup = gateway.strangers.look_up(peer)?;
     let found = gateway.ledger.access_token(digest).await;
-    if !matches!(found, Ok(None)) {
-        lookup.known();
+    if matches!(found, Ok(None)) {
+        lookup.unknown();
     }
     found.map_err(away)
 }

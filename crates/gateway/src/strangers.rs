@@ -53,20 +53,19 @@ impl Strangers {
         }
     }
 
-    /// Whether a token that `peer` shows may be looked up. It counts as unknown until [`Lookup::known`] says that it is not:
-    /// so tokens shown all at once count as well.
+    /// Whether a token that `peer` shows may be looked up.
     ///
     /// # Errors
     /// 429 for an address that has guessed too often, 503 when too many wait.
     pub(crate) fn look_up(&self, peer: IpAddr) -> Result<Lookup<'_>, Refusal> {
         let peer = Subject::address(peer);
+        self.admit(peer, Instant::now())?;
         let place = self
             .lookups
             .try_acquire()
             .map_err(|_| Refusal::Unavailable {
                 reason: "too many access tokens are being looked up",
             })?;
-        self.count(peer, Instant::now())?;
         Ok(Lookup {
             strangers: self,
             peer,
@@ -74,49 +73,50 @@ impl Strangers {
         })
     }
 
-    fn count(&self, peer: Subject, now: Instant) -> Result<(), Refusal> {
+    fn admit(&self, peer: Subject, now: Instant) -> Result<(), Refusal> {
         let Some(most) = self.per_minute else {
             return Ok(());
         };
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(count) = counts.get(&peer) else {
+            return Ok(());
+        };
+        let left = WINDOW.saturating_sub(now.duration_since(count.since));
+        if left.is_zero() || count.unknown < most.get() {
+            return Ok(());
+        }
+        let retry_after_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        Err(Refusal::TooManyUnknownTokens { retry_after_ms })
+    }
+
+    fn count(&self, peer: Subject, now: Instant) {
+        if self.per_minute.is_none() {
+            return;
+        }
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |count: &Count| now.duration_since(count.since) >= WINDOW;
         if counts.len() >= ADDRESSES_MAX && !counts.contains_key(&peer) {
-            counts.retain(|_, count| now.duration_since(count.since) < WINDOW);
+            counts.retain(|_, count| !is_over(count));
             if counts.len() >= ADDRESSES_MAX {
                 counts.clear();
             }
         }
-        let count = counts.entry(peer).or_insert(Count {
+        let new = Count {
             since: now,
             unknown: 0,
-        });
-        if now.duration_since(count.since) >= WINDOW {
-            *count = Count {
-                since: now,
-                unknown: 0,
-            };
-        }
-        if count.unknown >= most.get() {
-            let left = WINDOW.saturating_sub(now.duration_since(count.since));
-            return Err(Refusal::TooManyUnknownTokens {
-                retry_after_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1),
-            });
+        };
+        let count = counts.entry(peer).or_insert(new);
+        if is_over(count) {
+            *count = new;
         }
         count.unknown = count.unknown.saturating_add(1);
-        Ok(())
     }
 }
 
 impl Lookup<'_> {
-    /// The token is one of ours, or nothing could be found out about it: it does not count.
-    pub(crate) fn known(self) {
-        let mut counts = self
-            .strangers
-            .counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.peer) {
-            count.unknown = count.unknown.saturating_sub(1);
-        }
+    /// Nobody knows the token.
+    pub(crate) fn unknown(self) {
+        self.strangers.count(self.peer, Instant::now());
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     fn an_address_that_guesses_too_often_must_wait_and_others_need_not() {
         let strangers = Strangers::new(NonZeroU32::new(2));
         for _ in 0..2 {
-            strangers.look_up(address(1)).unwrap();
+            strangers.look_up(address(1)).unwrap().unknown();
         }
         assert!(matches!(
             strangers.look_up(address(1)),
@@ -140,16 +140,19 @@ mod tests {
                 retry_after_ms: 1..
             })
         ));
-        strangers.look_up(address(2)).unwrap();
+        strangers.look_up(address(2)).unwrap().unknown();
         let later = Instant::now() + WINDOW;
-        assert!(strangers.count(Subject::address(address(1)), later).is_ok());
+        let peer = Subject::address(address(1));
+        assert!(strangers.admit(peer, later).is_ok());
+        strangers.count(peer, later);
+        assert!(strangers.admit(peer, later).is_ok());
     }
 
     #[test]
     fn tokens_that_are_known_do_not_count() {
         let strangers = Strangers::new(NonZeroU32::new(1));
         for _ in 0..10 {
-            strangers.look_up(address(1)).unwrap().known();
+            drop(strangers.look_up(address(1)).unwrap());
         }
     }
 
@@ -171,7 +174,7 @@ mod tests {
     fn only_so_many_addresses_are_remembered() {
         let strangers = Strangers::new(NonZeroU32::new(1));
         for number in 0..40_000 {
-            drop(strangers.look_up(address(number)));
+            strangers.look_up(address(number)).unwrap().unknown();
         }
         assert!(strangers.counts.lock().unwrap().len() <= ADDRESSES_MAX);
     }

@@ -169,6 +169,10 @@ impl Exchange {
             );
             return Err(Refusal::UpstreamRedirect);
         }
+        if status.is_informational() {
+            // Nobody asked for another protocol.
+            return Err(Refusal::UpstreamUnreachable { sent: true });
+        }
         if self.shows_own_key() {
             return Ok(self.pass(response, "upstream_error", entry));
         }

@@ -9,7 +9,7 @@ use super::{Seen, ask, chat, nothing_left};
 use crate::support::{Bank, Turnpike};
 
 const LIMIT: &str = r#"{"error":{"message":"Rate limit reached for gpt-4o in organization org-CanaryCanaryCanary on tokens per min (key sk-upstream-canary, sk-up*****nary, project proj_CanaryCanary).","code":"rate_limit_exceeded"}}"#;
-const HUSHED: &str = r#"{"error":{"message":"Rate limit reached for gpt-4o in organization org-******************** on tokens per min (key ******************, **************, project proj_************).","code":"rate_limit_exceeded"}}"#;
+const HUSHED: &str = r#"{"error":{"message":"Rate limit reached for gpt-4o in organization org-****************** on tokens per min (key ******************, **************, project proj_************).","code":"rate_limit_exceeded"}}"#;
 const CONTEXT: &str = r#"{"error":{"message":"This model's maximum context length is 128000 tokens.","code":"context_length_exceeded"}}"#;
 
 fn gzip(text: &str) -> Vec<u8> {
