@@ -20,6 +20,7 @@ mod front_doors;
 mod hostile;
 mod limits;
 mod metering;
+mod monitoring;
 mod operators;
 mod overload;
 mod overspend;
