@@ -1,5 +1,5 @@
 //! Everything at once, for a while: streams that stay open, short calls, refusals, upstream faults, clients that hang up, and
-//! restarts of Postgres. Afterwards nothing is left, nothing has grown, and every answer is paid once.
+//! a Postgres that goes away. Afterwards nothing is left, nothing has grown, and every answer is paid once.
 
 use std::{
     sync::{
@@ -10,14 +10,14 @@ use std::{
 };
 
 use testkit::{
-    cluster::{OwnCluster, Stop},
     raw::Wire,
+    relay::Relay,
     upstream::{LAST_CHUNK, Upstream, chunk, sse_event, sse_head},
 };
 use tokio::{task::JoinSet, time::sleep};
 
 use super::load::{self, Call, DELTA, End, audited, call_with, charges, cost, figure, request};
-use crate::support::{ACCOUNTS, Turnpike, eventually, post};
+use crate::support::{Bank, Turnpike, eventually, post};
 
 /// Seconds that it goes on. `just soak` says more.
 const SECONDS: u64 = 12;
@@ -28,8 +28,9 @@ const STREAMS_SOAK: usize = 1_000;
 const OTHERS: usize = 4;
 /// Samples of the memory curve.
 const SAMPLES: u32 = 24;
-/// Restarts of Postgres.
+/// How often Postgres goes away, and for how long.
 const RESTARTS: u32 = 3;
+const OUTAGE: Duration = Duration::from_secs(1);
 /// What memory may grow by from the second quarter to the last, and a thousandth of it may be so many times that.
 const GROWTH_BYTES_MAX: i64 = 24 * 1024 * 1024;
 const GROWTH_PER_MILLE_MAX: i64 = 200;
@@ -37,8 +38,10 @@ const GROWTH_PER_MILLE_MAX: i64 = 200;
 const SLACK: i64 = 40;
 
 fn duration() -> Duration {
-    let seconds = std::env::var("TURNPIKE_SOAK_SECONDS").ok();
-    Duration::from_secs(seconds.map_or(SECONDS, |seconds| seconds.parse().unwrap()))
+    let seconds = std::env::var_os("TURNPIKE_SOAK_SECONDS");
+    Duration::from_secs(seconds.map_or(SECONDS, |seconds| {
+        seconds.to_str().unwrap().parse().unwrap()
+    }))
 }
 
 fn streams() -> usize {
@@ -203,20 +206,16 @@ fn median(samples: &[Sample]) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_everything_at_once_nothing_is_left_and_nothing_has_grown() {
-    let mut cluster = OwnCluster::start().await;
-    let sql = cluster.client().await;
-    sql.batch_execute(ACCOUNTS).await.unwrap();
-    sql.batch_execute("select turnpike.top_up('alice', 100000, 'soak')")
+    let bank = Bank::open().await;
+    let relay = Relay::to(&bank.db.url()).await;
+    bank.sql
+        .batch_execute("select turnpike.top_up('alice', 100000, 'soak')")
         .await
         .unwrap();
-    let token: String = sql
-        .query_one("select token from turnpike.issue_token('alice')", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let token = bank.token("").await;
     let upstream = upstream().await;
     let turnpike = Turnpike::start_with(&[
-        ("DATABASE_URL", cluster.url().to_owned()),
+        ("DATABASE_URL", relay.url()),
         ("OPENAI_URL", format!("{}/v1", upstream.url())),
         ("OPENAI_API_KEY", "sk-soak".to_owned()),
         ("ANSWER_IDLE_SECONDS", "3".to_owned()),
@@ -224,7 +223,6 @@ async fn after_everything_at_once_nothing_is_left_and_nothing_has_grown() {
         ("ADDRESS_UNKNOWN_TOKENS_PER_MINUTE", "0".to_owned()),
         ("LOG_LEVEL", "off".to_owned()),
     ]);
-    drop(sql);
     let (numbers, stop) = (
         Arc::new(AtomicUsize::new(0)),
         Arc::new(AtomicBool::new(false)),
@@ -265,8 +263,10 @@ async fn after_everything_at_once_nothing_is_left_and_nothing_has_grown() {
         curve.push(sample(&turnpike, began).await);
         print(curve[curve.len() - 1]);
         if number % (SAMPLES / (RESTARTS + 1)) == 0 && number < SAMPLES {
-            cluster.stop(Stop::Immediate).await;
-            cluster.start_again().await;
+            // To the program it is the same whether Postgres restarts or cannot be reached.
+            relay.close();
+            sleep(OUTAGE).await;
+            relay.open();
         }
     }
     stop.store(true, Relaxed);
@@ -278,7 +278,7 @@ async fn after_everything_at_once_nothing_is_left_and_nothing_has_grown() {
     })
     .await;
     print(left);
-    let sql = cluster.client().await;
+    let sql = &bank.sql;
     eventually("no hold is left", async || {
         let holds: i64 = sql
             .query_one("select count(*) from turnpike.hold", &[])
@@ -288,8 +288,8 @@ async fn after_everything_at_once_nothing_is_left_and_nothing_has_grown() {
         (holds == 0).then_some(())
     })
     .await;
-    audited(&sql).await;
-    let charges = charges(&sql).await;
+    audited(sql).await;
+    let charges = charges(sql).await;
     let whole = calls.iter().filter(|call| call.end == End::Whole);
     let mut paid = 0;
     for call in whole {
