@@ -14,9 +14,10 @@ use std::{
 };
 
 use fronts::Fronts;
-use ledger::{Dialect, Ledger};
+use ledger::{CostBy, Dialect, Ledger};
 use proxy::{
-    Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
+    Doors, DoorsLimits, Egress, Pool, PoolLimits, Target, headers::Credential, server::listener,
+    tls,
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -41,6 +42,7 @@ use crate::{
     startup::{self, Database, FirstStart},
     strangers::Strangers,
     telemetry::Metrics,
+    work,
     workers::{self, Equipment},
 };
 
@@ -187,6 +189,8 @@ fn listen(
         grace: Duration::from_secs(listen.shutdown_seconds),
         shutdown: shutdown.clone(),
     };
+    let pool = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
+    tokio::spawn(work::poll(Arc::clone(gateway), pool));
     let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
         workers::start(number, listener, Arc::clone(gateway), equipment.clone())
     });
@@ -272,6 +276,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             credential: None,
             query: None,
             dialect: Dialect::OpenAi,
+            cost: CostBy::Price,
             health: Arc::default(),
         })
     };

@@ -44,6 +44,7 @@ use self::outgoing::Outgoing;
 use crate::BoxError;
 use crate::Egress;
 use crate::Target;
+use crate::Whole;
 
 /// Limits and waits of a [`Pool`]. Counts are per target and egress, and per worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +165,25 @@ impl Pool {
                 },
             }
         }
+    }
+
+    /// Asks for another protocol, on an HTTP/1.1 connection of its own. An answer of 101 has changed it: see
+    /// [`hyper::upgrade::on`]. The answer keeps the connection's place among its target's until it is dropped.
+    ///
+    /// # Errors
+    /// See [`SendErrorKind`].
+    pub async fn upgrade(
+        &self,
+        target: &Target,
+        egress: &Egress,
+        request: Request<Whole>,
+    ) -> Result<Response<Answer>, SendError> {
+        let host = self.host(target, egress);
+        let (mut request, progress) = Outgoing::wrap(request);
+        convert::under_base(&mut request, target)?;
+        let connection = Box::pin(host.check_out_alone(&self.shared.connector)).await?;
+        let sent = connection.send(&host, request, &progress).await;
+        sent.map_err(|failed| failed.error)
     }
 
     /// Connections that wait for their next request, over all targets.

@@ -156,7 +156,7 @@ impl Exchange {
     }
 
     /// Passes an upstream's error on, less what it says about our account. Where it sends elsewhere nobody follows.
-    async fn pass_error(
+    pub(super) async fn pass_error(
         &mut self,
         response: Response<Answer>,
         entry: Entry,
@@ -191,7 +191,12 @@ impl Exchange {
     }
 
     /// Passes an answer on that costs nothing.
-    fn pass<B>(&mut self, response: Response<B>, end: &'static str, entry: Entry) -> Reply
+    pub(super) fn pass<B>(
+        &mut self,
+        response: Response<B>,
+        end: &'static str,
+        entry: Entry,
+    ) -> Reply
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
     {
