@@ -2,15 +2,22 @@
 
 use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use proxy::{Abort, Handler, Whole};
 
-use crate::gateway::Gateway;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::{gateway::Gateway, settings::Secret};
 
 /// Answers operators and their monitoring.
 #[derive(Clone)]
-pub(crate) struct Admin(pub(crate) Arc<Gateway>);
+pub(crate) struct Admin {
+    gateway: Arc<Gateway>,
+    /// The digest of `ADMIN_TOKEN`: comparing digests takes as long whatever is shown, its length included.
+    token: Option<[u8; 32]>,
+}
 
 /// The content type of Prometheus' text, as `prometheus-client` writes it (OpenMetrics 1.0).
 const METRICS_TYPE: HeaderValue =
@@ -41,12 +48,17 @@ impl Handler for Admin {
                     format!("not ready: {reason}\n"),
                 ),
             },
+            "/metrics" if !self.knows(request.headers()) => (
+                StatusCode::UNAUTHORIZED,
+                TEXT_TYPE,
+                "send ADMIN_TOKEN as 'Authorization: Bearer …'\n".to_owned(),
+            ),
             "/metrics" => (
                 StatusCode::OK,
                 METRICS_TYPE,
-                self.0.metrics.text(
-                    self.0.ledger.stats(),
-                    self.0.places.standing(&self.0.ledger.catalog()),
+                self.gateway.metrics.text(
+                    self.gateway.ledger.stats(),
+                    self.gateway.places.standing(&self.gateway.ledger.catalog()),
                 ),
             ),
             _ => (
@@ -65,11 +77,31 @@ impl Handler for Admin {
 }
 
 impl Admin {
+    pub(crate) fn new(gateway: Arc<Gateway>, token: Option<&Secret>) -> Self {
+        let token = token.map(|token| Sha256::digest(token.expose()).into());
+        Self { gateway, token }
+    }
+
+    /// Whether who asks may see what only the operator may. Without a token everybody is the operator.
+    fn knows(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        let shown = headers
+            .get(header::AUTHORIZATION)
+            .map(HeaderValue::as_bytes);
+        let shown = shown.and_then(|value| value.strip_prefix(b"Bearer "));
+        shown.is_some_and(|shown| {
+            let digest: [u8; 32] = Sha256::digest(shown).into();
+            digest.ct_eq(token).into()
+        })
+    }
+
     /// Why new exchanges should go elsewhere.
     fn unready(&self) -> Option<&'static str> {
-        if self.0.draining.load(Ordering::Relaxed) {
+        if self.gateway.draining.load(Ordering::Relaxed) {
             Some("shutting down")
-        } else if self.0.ledger.is_ready() {
+        } else if self.gateway.ledger.is_ready() {
             None
         } else {
             Some("the database does not answer")

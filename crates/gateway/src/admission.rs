@@ -38,12 +38,7 @@ pub(crate) async fn authenticate(
     peer: IpAddr,
     now_ms: i64,
 ) -> Result<Arc<AccessToken>, Refusal> {
-    let token = gateway.ledger.access_token(digest).await.map_err(|error| {
-        tracing::warn!(%error, "token.lookup_failed");
-        Refusal::Unavailable {
-            reason: "its database does not answer",
-        }
-    })?;
+    let token = look_up(gateway, digest, peer).await?;
     let token = token
         .filter(|token| token.is_valid(now_ms))
         .ok_or(Refusal::BadToken)?;
@@ -51,6 +46,32 @@ pub(crate) async fn authenticate(
         return Err(Refusal::AddressNotAllowed);
     }
     Ok(token)
+}
+
+/// The access token with this digest. One that is not cached is looked up within what its peer may ask for.
+///
+/// # Errors
+/// 429 for an address that shows too many unknown ones; 503 while Postgres is away, or asked by too many.
+pub(crate) async fn look_up(
+    gateway: &Gateway,
+    digest: [u8; 32],
+    peer: IpAddr,
+) -> Result<Option<Arc<AccessToken>>, Refusal> {
+    let away = |error| {
+        tracing::warn!(%error, "token.lookup_failed");
+        Refusal::Unavailable {
+            reason: "its database does not answer",
+        }
+    };
+    if gateway.ledger.has_heard_of(&digest).await {
+        return gateway.ledger.access_token(digest).await.map_err(away);
+    }
+    let lookup = gateway.strangers.look_up(peer)?;
+    let found = gateway.ledger.access_token(digest).await;
+    if matches!(found, Ok(None)) {
+        lookup.unknown();
+    }
+    found.map_err(away)
 }
 
 /// The access token as the client shows it: `Authorization: Bearer`, else `api-key`, else `x-api-key`.

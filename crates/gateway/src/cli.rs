@@ -2,6 +2,7 @@
 
 mod books;
 mod fronts;
+mod health;
 mod limits;
 mod price;
 mod upstreams;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use tariff::Amount;
 
 pub(crate) use self::fronts::{ChatbotMode, Importing, TokenGen};
+pub(crate) use self::health::Health;
 use crate::fatal::{Code, Fatal};
 
 pub(crate) use self::{
@@ -89,6 +91,10 @@ pub(crate) enum Command {
     /// the gateway runs. Changes nothing, prints no secret.
     /// Exit code 0: nothing to do, 1: someone must act.
     Doctor(Doctor),
+    /// Ask the gateway that runs here whether it is well: for a container's health check.
+    ///
+    /// Asks at ADMIN_ADDRESS of its own environment. Exit code 0: it is well, 1: it is not, 69: nobody answers.
+    Health(Health),
     /// Compare a provider's usage or cost export with what was charged, by day (UTC), key and model.
     ///
     /// Reads OpenAI's organization usage and costs (the JSON of /v1/organization/usage/… and /v1/organization/costs; also several

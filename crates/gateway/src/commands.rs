@@ -4,6 +4,7 @@ mod accounts;
 mod audit;
 mod doctor;
 mod fronts;
+mod health;
 mod import;
 mod prices;
 mod probe;
@@ -30,6 +31,9 @@ pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<Exi
         .enable_all()
         .build()
         .map_err(|error| Fatal::because(Code::System, "no runtime", &error))?;
+    if let Command::Health(command) = &command {
+        return health::run(*command, &settings.listen);
+    }
     // A database that is not there is a finding, not the end.
     if let Command::Doctor(command) = &command {
         return doctor::run(command, settings, &runtime);
@@ -50,6 +54,7 @@ async fn dispatch(
         Command::Serve
         | Command::Chatbot(_)
         | Command::Doctor(_)
+        | Command::Health(_)
         | Command::Completions { .. }
         | Command::Man { .. } => {}
         Command::Migrate => migrate(config).await?,

@@ -1,6 +1,7 @@
 //! One exchange, from admission to settlement, in the order things happen.
 
 mod forward;
+mod hush;
 mod objects;
 mod relay;
 mod shelf;
@@ -301,11 +302,11 @@ impl Exchange {
             // Boxed: the rarer way must not make every exchange's task as large as itself.
             Upload::Flowing(flowing) => match Box::pin(self.send_flowing(asked, *flowing)).await? {
                 Ok(went_up) => went_up,
-                Err(early) => return self.answered_early(early, entry),
+                Err(early) => return self.answered_early(early, entry).await,
             },
         };
         // The second gate is where the answer passes.
-        self.relay(went_up, entry)
+        self.relay(went_up, entry).await
     }
 
     /// Admits a body that is all here, then sends it.

@@ -13,7 +13,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{limits::Limits, places::Places, refusal::Refusal, settings, telemetry::Metrics};
+use crate::{
+    limits::Limits, places::Places, refusal::Refusal, settings, strangers::Strangers,
+    telemetry::Metrics,
+};
 
 /// The state shared by all workers: cheap handles only.
 pub(crate) struct Gateway {
@@ -25,6 +28,7 @@ pub(crate) struct Gateway {
     pub(crate) door_bytes: Arc<Semaphore>,
     pub(crate) ledger: Ledger,
     pub(crate) limits: Limits,
+    pub(crate) strangers: Strangers,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) places: Places,
     /// The runtime for work that must not hold up a worker.

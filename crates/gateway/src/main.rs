@@ -21,6 +21,7 @@ mod models;
 mod passing;
 mod places;
 mod price_list;
+mod process;
 mod reckon;
 mod record;
 mod refusal;
@@ -30,6 +31,7 @@ mod settings;
 mod shipped;
 mod sound;
 mod startup;
+mod strangers;
 mod telemetry;
 mod through;
 mod units;
@@ -71,6 +73,7 @@ fn run(command: cli::Command) -> Result<ExitCode, fatal::Fatal> {
         commands::chatbot_mode(mode, &mut settings)?;
     }
     telemetry::start_logging(&settings.log)?;
+    process::prepare();
     match command {
         cli::Command::Serve | cli::Command::Chatbot(_) => {
             serve::serve(settings).map(|()| ExitCode::SUCCESS)

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use proxy::{Answer, End, Gate, Observer, Split};
+use proxy::{End, Gate, Observer, Split};
 
 use crate::{gateway::Entry, record::Record};
 
@@ -22,13 +22,13 @@ impl Passing {
     }
 }
 
-impl Observer<Answer> for Passing {
+impl<B: 'static> Observer<B> for Passing {
     fn frame(&mut self, data: Bytes) -> Split {
         self.record.passed(data.len());
         Split::pass(data)
     }
 
-    fn end(&mut self, end: End<Answer>) {
+    fn end(&mut self, end: End<B>) {
         match end {
             End::Complete => {}
             End::Failed(_) => self.record.end = "failed",

@@ -140,6 +140,13 @@ pub(crate) enum Refusal {
     },
     /// The upstream refuses our own key.
     UpstreamAuth,
+    /// The upstream sends elsewhere. A client that went there would show its access token, and its request, to others.
+    UpstreamRedirect,
+    /// Too many tokens that nobody knows came from the peer's address.
+    TooManyUnknownTokens {
+        /// When the next one is looked up, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// No room, no database, starting or draining.
     Unavailable {
         /// Says which.
@@ -366,6 +373,24 @@ impl Refusal {
                     "server_error",
                     "upstream_auth",
                     "The provider refuses this gateway's own key. Its operator has been told; your access token is fine.".into(),
+                )
+            },
+            Self::UpstreamRedirect => Row {
+                retry: Retry::Never,
+                ..row(
+                    StatusCode::BAD_GATEWAY,
+                    "server_error",
+                    "upstream_redirect",
+                    "The provider's address is not set up properly: it sends elsewhere. This gateway's operator has been told.".into(),
+                )
+            },
+            Self::TooManyUnknownTokens { retry_after_ms } => Row {
+                retry: Retry::After(*retry_after_ms),
+                ..row(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "requests",
+                    "rate_limit_exceeded",
+                    format!("Too many unknown access tokens were shown from your address: yours is not looked up now. Try again in {retry_after_ms} ms."),
                 )
             },
             Self::Unavailable { reason } => Row {
@@ -674,6 +699,15 @@ mod tests {
             "rate_limit_exceeded",
             &[("retry-after", "1"), ("retry-after-ms", "500")],
         );
+        assert_row(
+            &Refusal::TooManyUnknownTokens {
+                retry_after_ms: 60_000,
+            },
+            429,
+            "requests",
+            "rate_limit_exceeded",
+            &[("retry-after", "60"), ("retry-after-ms", "60000")],
+        );
     }
 
     #[test]
@@ -752,6 +786,13 @@ mod tests {
             502,
             "server_error",
             "upstream_auth",
+            never,
+        );
+        assert_row(
+            &Refusal::UpstreamRedirect,
+            502,
+            "server_error",
+            "upstream_redirect",
             never,
         );
     }

@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     io,
     net::SocketAddr,
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -40,6 +40,7 @@ use crate::{
     settings::{self, Secret, Settings},
     sound::SOUNDS_MAX,
     startup::{self, Database, FirstStart},
+    strangers::Strangers,
     telemetry::Metrics,
     work,
     workers::{self, Equipment},
@@ -110,6 +111,9 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         front_doors: settings.front_doors.clone(),
         ledger,
         limits: Limits::new(&settings.rates),
+        strangers: Strangers::new(NonZeroU32::new(
+            settings.rates.address_unknown_tokens_per_minute,
+        )),
         metrics: Arc::new(Metrics::new()),
         places,
         control: Handle::current(),
@@ -118,6 +122,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         draining: AtomicBool::new(false),
         hurry: CancellationToken::new(),
     });
+    gateway.metrics.watch(Handle::current());
     tokio::task::spawn_blocking(meter::warm_tokenizer);
     if gateway.fronts.is_some() {
         tokio::spawn(front_doors::forget(Arc::clone(&gateway)));
@@ -195,7 +200,7 @@ fn listen(
 
     let (doors, handler, shutdown) = (
         Doors::new(DoorsLimits::default()),
-        Admin(Arc::clone(gateway)),
+        Admin::new(Arc::clone(gateway), listen.admin_token.as_ref()),
         shutdown.clone(),
     );
     tokio::spawn(async move {
@@ -224,6 +229,7 @@ fn taken(address: SocketAddr, setting: &str, error: &io::Error) -> Fatal {
 fn doors(listen: &settings::Listen, workers: usize) -> Result<Doors, Fatal> {
     let doors = Doors::new(DoorsLimits {
         connections_max: listen.connections_max.get().div_ceil(workers),
+        reader_timeout: Duration::from_secs(listen.client_stall_seconds.get()),
         ..DoorsLimits::default()
     });
     let (Some(certificate), Some(key)) = (&listen.tls_cert, &listen.tls_key) else {
@@ -247,6 +253,10 @@ pub(crate) fn pool_limits(upstream: &settings::Upstream) -> PoolLimits {
         connections_max: upstream.upstream_connections_max.get(),
         connect_timeout: Duration::from_secs(upstream.connect_timeout_seconds.get()),
         first_byte_timeout: Duration::from_secs(upstream.first_byte_timeout_seconds.get()),
+        silence_timeout: Duration::from_secs(upstream.answer_idle_seconds.get()),
+        answer_timeout: upstream
+            .answer_seconds
+            .map(|seconds| Duration::from_secs(seconds.get())),
         ..PoolLimits::default()
     }
 }

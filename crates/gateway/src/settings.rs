@@ -40,6 +40,8 @@ pub(crate) struct Listen {
     /// Address for health checks and metrics. Keep it off the public network.
     #[serde(default = "admin_address")]
     pub(crate) admin_address: SocketAddr,
+    /// What `/metrics` wants as a bearer token; needed where the admin address is not loopback.
+    pub(crate) admin_token: Option<Secret>,
     /// PEM file with the certificate chain; with `TLS_KEY`, clients connect by TLS.
     pub(crate) tls_cert: Option<PathBuf>,
     /// PEM file with the private key.
@@ -49,6 +51,9 @@ pub(crate) struct Listen {
     /// Most client connections open at once, all workers together.
     #[serde(default = "connections_max")]
     pub(crate) connections_max: NonZeroUsize,
+    /// Seconds that a client may leave what there is for it unread; then it counts as gone.
+    #[serde(default = "client_stall_seconds")]
+    pub(crate) client_stall_seconds: NonZeroU64,
     /// Seconds that open exchanges get to finish after SIGTERM.
     #[serde(default = "shutdown_seconds")]
     pub(crate) shutdown_seconds: u64,
@@ -112,6 +117,11 @@ pub(crate) struct Upstream {
     /// Seconds from the request's last byte to the answer's first.
     #[serde(default = "first_byte_timeout_seconds")]
     pub(crate) first_byte_timeout_seconds: NonZeroU64,
+    /// Seconds between two pieces of an answer.
+    #[serde(default = "answer_idle_seconds")]
+    pub(crate) answer_idle_seconds: NonZeroU64,
+    /// Seconds from an answer's first byte to its last, however much comes. Unset: no limit.
+    pub(crate) answer_seconds: Option<NonZeroU64>,
     /// Most connections per worker to one upstream.
     #[serde(default = "upstream_connections_max")]
     pub(crate) upstream_connections_max: NonZeroUsize,
@@ -171,6 +181,9 @@ pub(crate) struct Rates {
     pub(crate) address_tokens_per_minute: Option<NonZeroU64>,
     /// Exchanges open at once from one address. Unset: no limit.
     pub(crate) address_concurrent_exchanges: Option<NonZeroU32>,
+    /// Access tokens that nobody knows, shown from one address in a minute, that are looked up. 0: no limit.
+    #[serde(default = "address_unknown_tokens_per_minute")]
+    pub(crate) address_unknown_tokens_per_minute: u32,
 }
 
 /// How the program speaks.
@@ -291,6 +304,12 @@ impl Settings {
 
     fn check(&self) -> Result<(), SettingsError> {
         self.front_doors.check()?;
+        let admin = self.listen.admin_address;
+        if !admin.ip().is_loopback() && self.listen.admin_token.is_none() {
+            return Err(SettingsError(format!(
+                "ADMIN_ADDRESS={admin} can be reached from elsewhere: set ADMIN_TOKEN, which /metrics will want as a bearer token, or use 127.0.0.1"
+            )));
+        }
         if self.listen.tls_cert.is_some() != self.listen.tls_key.is_some() {
             return Err(SettingsError(
                 "TLS_CERT and TLS_KEY go together: set both, or neither".into(),
@@ -386,6 +405,16 @@ const fn connections_max() -> NonZeroUsize {
 }
 const fn shutdown_seconds() -> u64 {
     30
+}
+const fn client_stall_seconds() -> NonZeroU64 {
+    NonZeroU64::new(300).expect("is not zero")
+}
+const fn answer_idle_seconds() -> NonZeroU64 {
+    // What the SDKs themselves wait between two reads.
+    NonZeroU64::new(600).expect("is not zero")
+}
+const fn address_unknown_tokens_per_minute() -> u32 {
+    60
 }
 const fn database_pool_size() -> NonZeroUsize {
     NonZeroUsize::new(4).expect("is not zero")
@@ -494,6 +523,20 @@ mod tests {
                 .unwrap_err()
                 .contains("TLS_KEY")
         );
+    }
+
+    #[test]
+    fn an_admin_address_for_all_needs_a_token() {
+        let error = read(&[("ADMIN_ADDRESS", "0.0.0.0:8081")]).unwrap_err();
+        assert!(
+            error.contains("ADMIN_TOKEN") && error.contains("127.0.0.1"),
+            "{error}"
+        );
+        for loopback in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
+            assert!(read(&[("ADMIN_ADDRESS", loopback)]).is_ok());
+        }
+        let with_token = [("ADMIN_ADDRESS", "0.0.0.0:8081"), ("ADMIN_TOKEN", "x")];
+        assert!(read(&with_token).is_ok());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What the program tells about itself: log lines and metrics.
 
+mod one_line;
+mod vitals;
+
 use std::{
     collections::HashSet,
     io::IsTerminal as _,
@@ -13,8 +16,10 @@ use prometheus_client::{
     registry::Registry,
 };
 use tariff::{Amount, Buckets};
+use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 
+use self::{one_line::OneLine, vitals::Vitals};
 use crate::{
     places::Standing,
     settings::{Log, LogFormat, SettingsError},
@@ -28,11 +33,12 @@ pub(crate) fn start_logging(log: &Log) -> Result<(), SettingsError> {
             log.log_level
         ))
     })?;
+    let is_terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(move || OneLine::new(std::io::stderr(), is_terminal));
     match log.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => builder.with_ansi(is_terminal).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
@@ -64,6 +70,7 @@ pub(crate) struct Metrics {
     interrupted: Gauge,
     lease_statements: Gauge,
     key_resting: Family<KeyLabels, Gauge>,
+    vitals: Vitals,
     /// 1 while the settle writer and `LISTEN` have their connections.
     database_connected: Gauge,
     /// From the request's facts to the hold.
@@ -143,6 +150,7 @@ impl Metrics {
             open_exchanges: Gauge::default(),
             settling: Gauge::default(),
             key_resting: Family::default(),
+            vitals: Vitals::default(),
             database_connected: Gauge::default(),
             journal_records: Gauge::default(),
             journal_bytes: Gauge::default(),
@@ -233,6 +241,7 @@ impl Metrics {
             "1 while an upstream's key is left alone after errors; 0 while it is well",
             self.key_resting.clone(),
         );
+        self.vitals.register(registry);
         registry.register(
             "first_gate_seconds",
             "From the request's facts to the hold",
@@ -249,6 +258,11 @@ impl Metrics {
             self.first_byte_seconds.clone(),
         );
         self
+    }
+
+    /// Counts the tasks of this runtime as well.
+    pub(crate) fn watch(&self, runtime: Handle) {
+        self.vitals.watch(runtime);
     }
 
     /// Counts what was charged.
@@ -306,6 +320,7 @@ impl Metrics {
             .set(i64::try_from(ledger.homeless).unwrap_or(i64::MAX));
         self.interrupted.set(gauge(ledger.interrupted));
         self.lease_statements.set(gauge(ledger.lease_groups));
+        self.vitals.look();
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -88,6 +88,7 @@ async fn work(
     gateway: Arc<Gateway>,
     equipment: Equipment,
 ) -> io::Result<Drained> {
+    gateway.metrics.watch(tokio::runtime::Handle::current());
     let (leave, left) = mpsc::channel(equipment.drain_places);
     let drains = tokio::spawn(drain::run(Arc::clone(&gateway), left));
     let hurry = gateway.hurry.clone();

@@ -7,3 +7,4 @@ mod full;
 mod hanging_up;
 mod killed;
 mod load;
+mod soak;

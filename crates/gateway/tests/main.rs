@@ -7,6 +7,7 @@
 
 mod support;
 
+mod admin;
 mod audio;
 mod billing;
 mod commands;
@@ -16,20 +17,25 @@ mod embedded;
 mod endpoints;
 mod faults;
 mod front_doors;
+mod hostile;
 mod jobs;
 mod limits;
 mod metering;
 mod monitoring;
 mod operators;
+mod overload;
 mod overspend;
 mod pools;
+mod promises;
 mod reconcile;
 mod refusals;
 mod replicas;
 mod sdk;
 mod sdk_media;
+mod secrets;
 mod shutdown;
 mod told_costs;
 mod transparency;
 mod transport;
+mod upstream_faults;
 mod volume;

@@ -30,7 +30,7 @@ pub(crate) struct Turnpike {
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<String>>,
     /// Unless the test named one.
-    _data_dir: Option<TempDir>,
+    own_dir: Option<TempDir>,
 }
 
 impl Turnpike {
@@ -115,13 +115,44 @@ impl Turnpike {
             clients,
             admin,
             log,
-            _data_dir: data_dir,
+            own_dir: data_dir,
         }
     }
 
     /// Everything it has printed and logged.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// What the system calls it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it keeps its journal and flight recorder, unless the test named a place.
+    pub(crate) fn data_dir(&self) -> &std::path::Path {
+        self.own_dir.as_ref().expect("the test named none").path()
+    }
+
+    /// A figure of its metrics.
+    pub(crate) async fn figure(&self, name: &str) -> i64 {
+        self.figure_with(name, "").await
+    }
+
+    /// The same where `ADMIN_TOKEN` is set.
+    pub(crate) async fn figure_with(&self, name: &str, token: &str) -> i64 {
+        let mut wire = Wire::connect(self.admin).await;
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {token}\r\n\r\n"
+        );
+        wire.send(request).await;
+        let (_, body) = patiently("an answer", wire.read_message()).await;
+        let metrics = String::from_utf8(body).unwrap();
+        let start = format!("turnpike_{name} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}"))
+            .parse()
+            .unwrap()
     }
 
     /// The most memory it has had so far.

@@ -246,6 +246,11 @@ impl Ledger {
         self.shared.tokens.get(digest).await
     }
 
+    /// Whether this digest is known, or known to be unknown: then asking for it costs Postgres nothing, or is worth it.
+    pub async fn has_heard_of(&self, digest: &[u8; 32]) -> bool {
+        self.shared.tokens.has_heard_of(digest).await
+    }
+
     /// How often and how much at once anybody may use.
     #[must_use]
     pub const fn rates(&self) -> &Rates {

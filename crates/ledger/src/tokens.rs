@@ -100,6 +100,15 @@ impl Tokens {
         }
     }
 
+    /// Whether it is known, or known to be unknown: then asking costs Postgres nothing, or is worth it.
+    pub(crate) async fn has_heard_of(&self, digest: &Digest) -> bool {
+        if self.last_known(digest).is_some() {
+            return true;
+        }
+        let entry = self.cache.get(digest).await;
+        entry.is_some_and(|entry| self.stands(&entry))
+    }
+
     fn last_known(&self, digest: &Digest) -> Option<Arc<AccessToken>> {
         let last = self
             .last

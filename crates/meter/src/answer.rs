@@ -27,6 +27,12 @@ use self::{body::Body, coding::Coding};
 pub(crate) use self::{decimal::millis, document::DocumentMeter};
 use crate::Api;
 
+/// A whole body without its content coding. `None` where the coding is unknown, the body corrupt, or longer than `bytes_max`.
+#[must_use]
+pub fn plain(content_encoding: Option<&str>, bytes: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+    coding::plain(content_encoding, bytes, bytes_max)
+}
+
 /// How far an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {

@@ -30,7 +30,7 @@ mod tokens;
 
 #[cfg(fuzzing)]
 pub use answer::opened;
-pub use answer::{AnswerMeter, Progress, Reading};
+pub use answer::{AnswerMeter, Progress, Reading, plain};
 pub use api::Api;
 pub use filter::UsageFrameFilter;
 pub use inject::{Splice, StreamOptionsAt};

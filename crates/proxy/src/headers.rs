@@ -44,6 +44,30 @@ impl Credential {
     }
 }
 
+impl Credential {
+    /// Whether a word of an upstream's quotes this key: all of it, its beginning, or its end behind a mask (`sk-…***abcd`).
+    #[must_use]
+    pub fn is_quoted_by(&self, word: &str) -> bool {
+        let shown = self.value.to_str().unwrap_or_default();
+        let key = shown.strip_prefix("Bearer ").unwrap_or(shown);
+        let (Some(begin), Some(end)) = (
+            key.get(..QUOTED_BEGIN_CHARS),
+            key.len()
+                .checked_sub(QUOTED_END_CHARS)
+                .and_then(|at| key.get(at..)),
+        ) else {
+            return false;
+        };
+        word.contains(key)
+            || word.starts_with(begin)
+            || word.contains('*') && (word.ends_with(end) || word.starts_with("sk-"))
+    }
+}
+
+/// How much of a key's beginning gives it away, and of its end. Shorter keys are no keys.
+const QUOTED_BEGIN_CHARS: usize = 8;
+const QUOTED_END_CHARS: usize = 4;
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credential({})", self.name)

@@ -32,6 +32,36 @@ impl Identity {
     /// A certificate for these names or addresses.
     #[must_use]
     pub fn new(names: &[&str]) -> Self {
+        Self::with(names, |_| {})
+    }
+
+    /// The same, whose time is over.
+    #[must_use]
+    pub fn expired(names: &[&str]) -> Self {
+        Self::with(names, |params| {
+            params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        })
+    }
+
+    /// A certificate that no authority has signed.
+    #[must_use]
+    pub fn self_signed(names: &[&str]) -> Self {
+        let identity = Self::new(names);
+        let key = KeyPair::generate().expect("a key can be made");
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = CertificateParams::new(names)
+            .and_then(|params| params.self_signed(&key))
+            .expect("a certificate signs itself");
+        let write = |path: PathBuf, pem: String| {
+            std::fs::write(path, pem).expect("there is room for a certificate");
+        };
+        write(identity.certificate(), certificate.pem());
+        write(identity.key(), key.serialize_pem());
+        identity
+    }
+
+    fn with(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
         let directory = tempfile::tempdir().expect("there is room for a certificate");
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -44,8 +74,10 @@ impl Identity {
             CertifiedIssuer::self_signed(authority, key).expect("an authority signs itself");
         let key = KeyPair::generate().expect("a key can be made");
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names)
-            .and_then(|params| params.signed_by(&key, &authority))
+        let mut params = CertificateParams::new(names).expect("these are names");
+        change(&mut params);
+        let certificate = params
+            .signed_by(&key, &authority)
             .expect("an authority signs others");
         let write = |name: &str, pem: &str| {
             std::fs::write(directory.path().join(name), pem)

@@ -17,6 +17,10 @@ use crate::{
     refusal::Refusal,
 };
 
+/// With which key of ours an error was earned: it may quote it.
+#[derive(Clone)]
+pub(super) struct Shown(pub(super) Arc<headers::Credential>);
+
 /// Where a request goes, and as what.
 pub(super) struct Route {
     pub(super) place: Arc<Place>,
@@ -119,9 +123,18 @@ where
             entry.insert(HeaderValue::from(length));
         }
     }
-    let sent = pool
+    let mut sent = pool
         .send(&route.place.target, &route.place.egress, request)
         .await;
+    if let Ok(answer) = &mut sent
+        && !answer.status().is_success()
+        && let Some(credential) = &route.place.credential
+        && route.own.is_none()
+    {
+        answer
+            .extensions_mut()
+            .insert(Shown(Arc::new(credential.clone())));
+    }
     if route.own.is_none() {
         note(&route.place, &sent);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body::Body as _;
+use http_body::Body;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use ledger::{AccessToken, Dialect};
 use meter::{AnswerMeter, UsageFrameFilter};
@@ -13,7 +13,8 @@ use tracing::error;
 
 use super::{
     Early, Exchange, Reply, WentUp,
-    forward::{self, Route},
+    forward::{self, Route, Shown},
+    hush,
 };
 use crate::{
     answer::{AtAnswer, Parts, Till},
@@ -26,7 +27,7 @@ use crate::{
 
 impl Exchange {
     /// Passes the answer on, metered if it is one that costs.
-    pub(super) fn relay(&mut self, went_up: WentUp, entry: Entry) -> Result<Reply, Refusal> {
+    pub(super) async fn relay(&mut self, went_up: WentUp, entry: Entry) -> Result<Reply, Refusal> {
         let WentUp {
             api,
             response,
@@ -48,7 +49,7 @@ impl Exchange {
         }
         if !status.is_success() {
             hold.release();
-            return Ok(self.pass(response, "upstream_error", entry));
+            return self.pass_error(response, entry).await;
         }
         let (mut head, answer) = response.into_parts();
         let text = |name| {
@@ -123,18 +124,25 @@ impl Exchange {
         ) {
             return Err(Refusal::UpstreamAuth);
         }
+        if !response.status().is_success() {
+            return self.pass_error(response, entry).await;
+        }
         Ok(self.pass(response, "complete", entry))
     }
 
     /// The upstream has answered before it had the request's last byte. Only an error can be meant: nothing was held.
-    pub(super) fn answered_early(&mut self, early: Early, entry: Entry) -> Result<Reply, Refusal> {
+    pub(super) async fn answered_early(
+        &mut self,
+        early: Early,
+        entry: Entry,
+    ) -> Result<Reply, Refusal> {
         let response = early.map_err(|error| forward::unanswered(&error))?;
         match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !self.shows_own_key() => {
                 Err(Refusal::UpstreamAuth)
             }
             status if status.is_client_error() || status.is_server_error() => {
-                Ok(self.pass(response, "upstream_error", entry))
+                self.pass_error(response, entry).await
             }
             _ => Err(Refusal::UpstreamUnreachable { sent: false }),
         }
@@ -147,13 +155,51 @@ impl Exchange {
             .is_some_and(|through| through.upstream_key.is_some())
     }
 
-    /// Passes an answer on that costs nothing.
-    pub(super) fn pass(
+    /// Passes an upstream's error on, less what it says about our account. Where it sends elsewhere nobody follows.
+    pub(super) async fn pass_error(
         &mut self,
         response: Response<Answer>,
+        entry: Entry,
+    ) -> Result<Reply, Refusal> {
+        let status = response.status();
+        if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+            error!(
+                status = status.as_u16(),
+                "upstream.redirect: its address is wrong, it sends elsewhere"
+            );
+            return Err(Refusal::UpstreamRedirect);
+        }
+        if status.is_informational() {
+            // Nobody asked for another protocol.
+            return Err(Refusal::UpstreamUnreachable { sent: true });
+        }
+        if self.shows_own_key() {
+            return Ok(self.pass(response, "upstream_error", entry));
+        }
+        let (mut head, answer) = response.into_parts();
+        let shown = head.extensions.remove::<Shown>().map(|Shown(key)| key);
+        let body = if answer.is_end_stream() {
+            Bytes::new()
+        } else {
+            hush::hush(&mut head, answer, shown).await?
+        };
+        Ok(self.pass(
+            Response::from_parts(head, Full::new(body)),
+            "upstream_error",
+            entry,
+        ))
+    }
+
+    /// Passes an answer on that costs nothing.
+    pub(super) fn pass<B>(
+        &mut self,
+        response: Response<B>,
         end: &'static str,
         entry: Entry,
-    ) -> Reply {
+    ) -> Reply
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
+    {
         let (mut head, answer) = response.into_parts();
         head.headers = headers::client_response_headers(&head.headers);
         let mut record = self.take_record(head.status);

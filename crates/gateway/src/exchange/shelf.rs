@@ -93,7 +93,7 @@ impl Exchange {
         match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Refusal::UpstreamAuth),
             status if !status.is_success() => {
-                return Ok(self.pass(response, "upstream_error", entry));
+                return self.pass_error(response, entry).await;
             }
             _ if !is_read => return Ok(self.pass(response, "complete", entry)),
             _ => {}

@@ -315,7 +315,7 @@ impl Exchange {
             }
             return match status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Refusal::UpstreamAuth),
-                _ => Ok(self.pass(response, "upstream_error", entry)),
+                _ => self.pass_error(response, entry).await,
             };
         }
         let (head, answer) = response.into_parts();
@@ -448,7 +448,7 @@ impl Exchange {
                 let said = tokio::select! {
                     biased;
                     said = flowing.said => said.unwrap_or(Err(Refusal::ClientGone))?,
-                    early = &mut sending => return self.answered_early(early, entry),
+                    early = &mut sending => return self.answered_early(early, entry).await,
                     () = tokio::time::sleep_until(deadline) => return Err(Refusal::UploadTimeout),
                 };
                 // Nobody hears it if the connection has just broken; then `sending` says so.
@@ -461,7 +461,7 @@ impl Exchange {
         if !status.is_success() {
             return match status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Refusal::UpstreamAuth),
-                _ => Ok(self.pass(response, "upstream_error", entry)),
+                _ => self.pass_error(response, entry).await,
             };
         }
         let file = FileFacts {

@@ -126,10 +126,20 @@ pub(super) enum End {
 
 /// Makes one call; `None` when nobody listens.
 pub(super) async fn call(address: SocketAddr, token: &str, number: usize) -> Option<Call> {
+    call_with(address, token, number, &request(number)).await
+}
+
+/// The same with this body.
+pub(super) async fn call_with(
+    address: SocketAddr,
+    token: &str,
+    number: usize,
+    body: &str,
+) -> Option<Call> {
     let stream = TcpStream::connect(address).await.ok()?;
     let mut wire = Wire::new(stream);
-    let request = post("/v1/chat/completions", token, &request(number))
-        .replace("Host:", "Connection: close\r\nHost:");
+    let request =
+        post("/v1/chat/completions", token, body).replace("Host:", "Connection: close\r\nHost:");
     let cut = Call {
         number,
         exchange: None,
@@ -150,6 +160,8 @@ pub(super) async fn call(address: SocketAddr, token: &str, number: usize) -> Opt
             code.to_owned(),
             head.header("retry-after").is_some(),
         ),
+        // The upstream's own.
+        None if head.status() != 200 => End::Refused(head.status(), String::new(), false),
         None if is_whole(&head, body) => End::Whole,
         None => End::Cut,
     };
@@ -161,7 +173,6 @@ pub(super) async fn call(address: SocketAddr, token: &str, number: usize) -> Opt
 }
 
 fn is_whole(head: &Head, body: &[u8]) -> bool {
-    assert_eq!(head.status(), 200);
     match head.header("content-length") {
         Some(length) => body.len() == length.parse::<usize>().unwrap(),
         None => body.ends_with(upstream::LAST_CHUNK),

@@ -266,6 +266,38 @@ async fn nobody_else_may_call_anything() {
     assert!(open.is_empty(), "{open:#?}");
 }
 
+/// Tables, columns, functions and the schema itself: whoever is neither the owner nor one of the two roles has no right to any.
+#[tokio::test]
+async fn nobody_but_the_two_roles_has_any_right() {
+    const OTHERS: &str = "
+        with granted (thing, owner, acl) as (
+            select c.relname::text, c.relowner, c.relacl from pg_class as c where c.relnamespace = 'turnpike'::regnamespace
+            union all
+            select c.relname || '.' || t.attname, c.relowner, t.attacl from pg_class as c join pg_attribute as t on t.attrelid = c.oid
+             where c.relnamespace = 'turnpike'::regnamespace
+            union all
+            select p.proname || '()', p.proowner, p.proacl from pg_proc as p where p.pronamespace = 'turnpike'::regnamespace
+            union all
+            select 'schema', n.nspowner, n.nspacl from pg_namespace as n where n.oid = 'turnpike'::regnamespace)
+        select format('%s: %s for %s', thing, a.privilege_type, case a.grantee when 0 then 'all' else a.grantee::regrole::text end)
+          from granted, aclexplode(acl) as a
+         where a.grantee not in (owner, 'turnpike_gateway'::regrole, 'turnpike_admin'::regrole)
+            or a.is_grantable and a.grantee <> owner
+         order by 1";
+    let others = offenders(OTHERS).await;
+    assert!(others.is_empty(), "{others:#?}");
+    // The question finds what it looks for.
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    client
+        .batch_execute("grant select (secret) on turnpike.upstream_key to public")
+        .await
+        .unwrap();
+    let found = client.query(OTHERS, &[]).await.unwrap();
+    let found: Vec<String> = found.iter().map(|row| row.get(0)).collect();
+    assert_eq!(found, ["upstream_key.secret: SELECT for all"]);
+}
+
 /// The roles in use, not only on paper: the whole contract as the one, the whole hot path as the other.
 #[tokio::test]
 async fn the_roles_suffice_for_their_work() {

@@ -242,3 +242,20 @@ fn unzstd(decoder: &mut Zstd<'static>, bytes: &[u8], piece: &mut [u8]) -> Result
         is_ended: status.remaining == 0 && status.bytes_read > 0,
     })
 }
+
+/// A whole body without its content coding. `None` where the coding is unknown, the body corrupt, or longer than `bytes_max`.
+pub(super) fn plain(header: Option<&str>, bytes: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+    let mut coding = Coding::named(header);
+    if coding.is_identity() {
+        return Some(bytes.to_vec());
+    }
+    let mut plain = Vec::new();
+    let mut is_too_long = false;
+    coding.push(bytes, &mut |piece| {
+        is_too_long |= plain.len().saturating_add(piece.len()) > bytes_max;
+        if !is_too_long {
+            plain.extend_from_slice(piece);
+        }
+    });
+    (!is_too_long && !coding.is_lost()).then_some(plain)
+}
