@@ -108,7 +108,12 @@ fn is_base(base: &str) -> bool {
 pub(crate) fn resembles_metered(method: &Method, path: &str) -> bool {
     let plain = percent_decode_str(path).decode_utf8_lossy().to_lowercase();
     let plain = plain.trim_end_matches(['/', ' ', ';', '.']);
-    let matters = |row: &Row| matches!(row.does, Does::Metered(_) | Does::Refused | Does::Kept(_));
+    let matters = |row: &Row| {
+        matches!(
+            row.does,
+            Does::Metered(_) | Does::Refused | Does::Unmetered | Does::Socket(_) | Does::Kept(_)
+        )
+    };
     TABLE.iter().any(|row| {
         row.method == *method && matters(row) && Template(row.path).resembles_end_of(plain)
     })

@@ -28,6 +28,7 @@ mod replicas;
 mod sdk;
 mod sdk_media;
 mod shutdown;
+mod sockets;
 mod transparency;
 mod transport;
 mod volume;

@@ -148,7 +148,12 @@ impl Exchange {
     }
 
     /// Passes an answer on that costs nothing.
-    fn pass(&mut self, response: Response<Answer>, end: &'static str, entry: Entry) -> Reply {
+    pub(super) fn pass(
+        &mut self,
+        response: Response<Answer>,
+        end: &'static str,
+        entry: Entry,
+    ) -> Reply {
         let (mut head, answer) = response.into_parts();
         head.headers = headers::client_response_headers(&head.headers);
         let mut record = self.take_record(head.status);
