@@ -3,7 +3,9 @@
 mod forward;
 mod objects;
 mod relay;
+mod shelf;
 mod socket;
+mod work;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -235,6 +237,13 @@ impl Exchange {
             Some(Does::Refused | Does::Unmetered) => Err(Refusal::NotOffered {
                 target: target(&request),
             }),
+            Some(Does::Work(work)) => {
+                // Boxed: the rarer way must not make every exchange's task as large as itself.
+                Box::pin(self.work(endpoint, work, token, entry, request)).await
+            }
+            Some(Does::Kept(act)) if shelf::is_here(endpoint, act) => {
+                Box::pin(self.shelf(endpoint, act, token, entry, request)).await
+            }
             Some(Does::Kept(act)) => Err(objects::refuse(act, endpoint)),
             None if may_forward => self.unmetered(endpoint, token, entry, request).await,
             None => Err(self.unknown_path(&request)),
@@ -471,6 +480,7 @@ impl Exchange {
             endpoint: record.endpoint,
             file_ms: None,
             started_at_ms: record.started_at_ms,
+            cost: route.place.cost,
             upstream: route.place.id,
             upstream_key,
         };

@@ -14,9 +14,10 @@ use std::{
 };
 
 use fronts::Fronts;
-use ledger::{Dialect, Ledger};
+use ledger::{CostBy, Dialect, Ledger};
 use proxy::{
-    Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
+    Doors, DoorsLimits, Egress, Pool, PoolLimits, Target, headers::Credential, server::listener,
+    tls,
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -40,6 +41,7 @@ use crate::{
     sound::SOUNDS_MAX,
     startup::{self, Database, FirstStart},
     telemetry::Metrics,
+    work,
     workers::{self, Equipment},
 };
 
@@ -182,6 +184,8 @@ fn listen(
         grace: Duration::from_secs(listen.shutdown_seconds),
         shutdown: shutdown.clone(),
     };
+    let pool = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
+    tokio::spawn(work::poll(Arc::clone(gateway), pool));
     let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
         workers::start(number, listener, Arc::clone(gateway), equipment.clone())
     });
@@ -262,6 +266,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             credential: None,
             query: None,
             dialect: Dialect::OpenAi,
+            cost: CostBy::Price,
             health: Arc::default(),
         })
     };

@@ -25,6 +25,6 @@ pub use crate::body::{
     Whole,
 };
 pub use crate::egress::Egress;
-pub use crate::pool::{Answer, Pool, PoolLimits, SendError, SendErrorKind, Stage};
+pub use crate::pool::{Answer, AnswerError, Pool, PoolLimits, SendError, SendErrorKind, Stage};
 pub use crate::server::{Abort, Doors, DoorsLimits, Drained, Handler};
 pub use crate::target::{Target, TargetError};

@@ -31,6 +31,8 @@ pub(crate) enum Does {
     Kept(Act),
     /// A WebSocket, each turn on which costs money.
     Socket(Speech),
+    /// An upload, or work that goes on after its request.
+    Work(Work),
     /// Would let a client spend where nobody meters: never relayed, whatever `UNKNOWN_PATHS` says.
     Refused,
     /// The same, but relayed uncharged where `ALLOW_UNMETERED_REALTIME=on`.
@@ -70,6 +72,24 @@ pub(crate) struct Metered {
     pub(crate) creates: Option<Kind>,
 }
 
+/// What is uploaded, or begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A file in one piece.
+    File,
+    /// A file in parts.
+    Upload,
+    /// A batch of the requests in a file.
+    Batch,
+    /// A batch of the messages in its body (Anthropic).
+    MessageBatch,
+    Video,
+    /// A video made of another.
+    Remix,
+    /// Fine-tuning.
+    Tuning,
+}
+
 /// What a request's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyKind {
@@ -93,9 +113,11 @@ pub(crate) enum BoundBy {
     Characters,
     /// The time that the uploaded audio can play at most.
     Time,
+    /// The pages that the request picks, or the most that a document has.
+    Pages,
 }
 
-const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
+pub(super) const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
     Row {
         method,
         path,
@@ -128,7 +150,7 @@ const fn creates(path: &str) -> Option<Kind> {
 }
 
 /// About what the provider keeps.
-const fn kept(method: Method, path: &'static str, name: &'static str, act: Act) -> Row {
+pub(super) const fn kept(method: Method, path: &'static str, name: &'static str, act: Act) -> Row {
     row(method, path, name, Does::Kept(act))
 }
 
@@ -173,6 +195,8 @@ pub(crate) static TABLE: &[Row] = &[
         BoundBy::Input,
     ),
     post("/rerank", Api::Rerank, BodyKind::Json, BoundBy::Input),
+    post("/score", Api::Rerank, BodyKind::Json, BoundBy::Input),
+    post("/ocr", Api::Ocr, BodyKind::Json, BoundBy::Pages),
     post(
         "/responses",
         Api::Responses,
@@ -233,6 +257,10 @@ pub(crate) static TABLE: &[Row] = &[
         BodyKind::Json,
         BoundBy::Tokens,
     ),
+    // llama.cpp's own names no model, and several prompts get several answers: its `/completions` are metered.
+    refused("/completion"),
+    // What a check costs, nobody tells.
+    refused("/content_provenance_checks"),
     // These hand the client a key, or a connection, to the provider itself.
     unmetered("/realtime/client_secrets"),
     unmetered("/realtime/sessions"),

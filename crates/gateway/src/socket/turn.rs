@@ -173,6 +173,7 @@ impl Turn {
         );
         let hold = hold.await?;
         let admitted = Admitted {
+            cost: session.place.cost,
             api: Api::Responses,
             catalog,
             quote,

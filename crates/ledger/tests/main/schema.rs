@@ -131,8 +131,10 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
             "charge: insert select",
             "charge_key: insert select",
             "chatbot_cooldown: delete insert select update",
+            "claim_jobs()",
             "dialog: delete insert select update",
             "drop_charges()",
+            "end_job()",
             "ensure_charge_partitions()",
             "find_dead()",
             "first_id()",
@@ -143,12 +145,17 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
             "instance.seen_at: update",
             "instance.stopped_at: update",
             "instance: insert select",
+            "job: delete insert select update",
+            "keep_objects()",
             "lease: delete insert select update",
             "lease_places()",
             "lease_purses()",
             "lease_windows()",
+            "lock_job()",
             "make_dialog()",
             "migration: select",
+            "object: delete insert select",
+            "park_exchange()",
             "price: select",
             "rate_chunk()",
             "rate_place: delete insert select update",
@@ -238,6 +245,7 @@ async fn upstream_keys_and_digests_are_readable_by_the_gateway_alone() {
                 "credit",
                 "estimates",
                 "open_holds",
+                "open_jobs",
                 "usage_by_model",
                 "usage_daily"
             ]
@@ -438,7 +446,7 @@ async fn the_admin_s_role_can_run_every_function_and_view_of_the_contract() {
         "select relname::text from pg_class where relnamespace = 'turnpike'::regnamespace and relkind = 'v'",
     )
     .await;
-    assert_eq!(views.len(), 6);
+    assert_eq!(views.len(), 7);
     for view in views {
         let rows = client
             .query(&format!("select * from turnpike.{view}"), &[])
