@@ -92,12 +92,31 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
         },
         None => match one("api-key")? {
             Some(value) => value,
-            None => one("x-api-key")?.ok_or(Refusal::NoToken)?,
+            None => match one("x-api-key")? {
+                Some(value) => value,
+                None => protocol(headers)?.ok_or(Refusal::NoToken)?,
+            },
         },
     };
     match shown.len() {
         0 => Err(Refusal::NoToken),
         1..=CREDENTIAL_BYTES_MAX => Ok(shown),
+        _ => Err(Refusal::BadToken),
+    }
+}
+
+/// The access token among the subprotocols of a WebSocket: browsers cannot set headers.
+fn protocol(headers: &HeaderMap) -> Result<Option<&[u8]>, Refusal> {
+    let mut shown = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|protocol| {
+            let protocol = protocol.trim_ascii();
+            protocol.strip_prefix(proxy::headers::TOKEN_PROTOCOL.as_bytes())
+        });
+    match (shown.next(), shown.next()) {
+        (token, None) => Ok(token),
         _ => Err(Refusal::BadToken),
     }
 }

@@ -116,7 +116,12 @@ pub(crate) fn resembles_metered(method: &Method, path: &str) -> bool {
     let matters = |row: &Row| {
         matches!(
             row.does,
-            Does::Metered(_) | Does::Refused | Does::Kept(_) | Does::Work(_)
+            Does::Metered(_)
+                | Does::Refused
+                | Does::Unmetered
+                | Does::Socket(_)
+                | Does::Kept(_)
+                | Does::Work(_)
         )
     };
     rows().any(|row| {

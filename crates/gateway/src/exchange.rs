@@ -5,6 +5,7 @@ mod hush;
 mod objects;
 mod relay;
 mod shelf;
+mod socket;
 mod work;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep_until, timeout_at},
 };
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::{
     admission, billing,
@@ -223,7 +224,18 @@ impl Exchange {
                 let answer = billing::answer(asked, &gateway.ledger, &token, query, now_s).await?;
                 Ok(self.answer_own(answer))
             }
-            Some(Does::Refused) => Err(Refusal::NotOffered {
+            Some(Does::Socket(speech)) => {
+                Box::pin(self.socket(endpoint, speech, token, entry, request)).await
+            }
+            Some(Does::Unmetered) if gateway.settings.allow_unmetered_realtime.is_on() => {
+                warn!(
+                    token = token.prefix,
+                    target = target(&request),
+                    "realtime.unmetered: it spends where nobody meters"
+                );
+                self.unmetered(endpoint, token, entry, request).await
+            }
+            Some(Does::Refused | Does::Unmetered) => Err(Refusal::NotOffered {
                 target: target(&request),
             }),
             Some(Does::Work(work)) => {

@@ -73,6 +73,18 @@ pub(crate) async fn admit_token(
     }
 }
 
+/// Counts one more turn of a socket, which has its place among those open at once already.
+pub(crate) async fn admit_turn(
+    ledger: &Ledger,
+    token: &AccessToken,
+    rates: &RateLimits,
+) -> Result<(), Refusal> {
+    let admitted = ledger.rates().admit(Subject::Token(token.id), rates).await;
+    admitted
+        .map(drop)
+        .map_err(|excess| refusal(excess, Who::Token))
+}
+
 fn refusal(excess: Excess, who: Who) -> Refusal {
     match excess {
         Excess::Requests { wait, seconds, .. } => Refusal::TooManyRequests {

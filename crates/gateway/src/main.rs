@@ -29,6 +29,7 @@ mod sandbox;
 mod serve;
 mod settings;
 mod shipped;
+mod socket;
 mod sound;
 mod startup;
 mod strangers;

@@ -34,6 +34,11 @@ pub(crate) enum Refusal {
         /// `POST /v1/x`
         target: String,
     },
+    /// The path is a WebSocket's, and the request no handshake of one.
+    UpgradeRequired {
+        /// `GET /v1/x`
+        target: String,
+    },
     /// The model has no price here, no upstream, or is not on the token's list.
     ModelNotFound {
         /// As the request names it.
@@ -174,6 +179,14 @@ impl Who {
     }
 }
 
+/// What a refusal says.
+pub(crate) struct Told {
+    pub(crate) kind: &'static str,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) param: Option<String>,
+}
+
 /// One row of the table.
 struct Row {
     status: StatusCode,
@@ -244,6 +257,12 @@ impl Refusal {
                 invalid,
                 "not_offered",
                 format!("This gateway does not offer {target}: it would spend where nobody meters."),
+            ),
+            Self::UpgradeRequired { target } => row(
+                StatusCode::UPGRADE_REQUIRED,
+                invalid,
+                "upgrade_required",
+                format!("{target} is a WebSocket: open it over HTTP/1.1 with 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13' and a 'Sec-WebSocket-Key'."),
             ),
             Self::ModelNotFound { model } => Row {
                 param: Some("model".into()),
@@ -404,6 +423,17 @@ impl Refusal {
     /// The stable code, as in the answer, the header, the log and the metrics.
     pub(crate) fn code(&self) -> &'static str {
         self.row().code
+    }
+
+    /// What it says, for where there is no HTTP.
+    pub(crate) fn told(&self) -> Told {
+        let row = self.row();
+        Told {
+            kind: row.kind,
+            code: row.code,
+            message: row.message,
+            param: row.param,
+        }
     }
 
     /// The HTTP status.

@@ -166,6 +166,12 @@ pub(crate) struct Exchange {
     /// Calls of paid tools (searches and their like) assumed for a request that offers such tools without a limit.
     #[serde(default = "tool_calls_assumed")]
     pub(crate) tool_calls_assumed: NonZeroU32,
+    /// Seconds after which a WebSocket on which nothing passes is closed.
+    #[serde(default = "socket_idle_seconds")]
+    pub(crate) socket_idle_seconds: NonZeroU64,
+    /// Realtime paths that let clients spend where nobody meters (`client_secrets`, `calls`): forwards them uncharged.
+    #[serde(default)]
+    pub(crate) allow_unmetered_realtime: Switch,
 }
 
 /// How often and how much at once one peer may ask, whatever token it shows. An IPv6 peer is its /64.
@@ -463,6 +469,9 @@ const fn output_max_assumed() -> NonZeroU32 {
 }
 const fn context_window_assumed() -> NonZeroU32 {
     NonZeroU32::new(1_048_576).expect("is not zero")
+}
+const fn socket_idle_seconds() -> NonZeroU64 {
+    NonZeroU64::new(900).expect("is not zero")
 }
 const fn tool_calls_assumed() -> NonZeroU32 {
     NonZeroU32::new(10).expect("is not zero")

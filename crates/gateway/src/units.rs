@@ -15,6 +15,8 @@ const MS_PER_CHARACTER_MAX: u64 = 300;
 const MS_PER_CHARACTER: u64 = 67;
 /// OpenAI's audio tokens of a minute read out (0.015 USD a minute at 12 USD a million).
 const AUDIO_TOKENS_PER_MINUTE: u64 = 1_250;
+/// Most audio that a turn of a session has, heard and spoken each.
+const TURN_MS_MAX: u64 = 10 * 60 * 1_000;
 /// Most tokens that an image takes to make; the largest known takes 6,240.
 const IMAGE_TOKENS_MAX: u64 = 16_384;
 /// The least output that is assumed possible, however short the request is.
@@ -43,6 +45,15 @@ pub(crate) fn most(bound: BoundBy, facts: &RequestFacts) -> Most {
         BoundBy::Tokens => {
             let limit = facts.output_limit.map(OutputLimit::Tokens);
             (none, limit.unwrap_or(OutputLimit::Model))
+        }
+        BoundBy::Turn => {
+            let limit = facts.output_limit.map(OutputLimit::Tokens);
+            let units = Units {
+                audio_in_ms: TURN_MS_MAX,
+                audio_out_ms: TURN_MS_MAX,
+                ..none
+            };
+            (units, limit.unwrap_or(OutputLimit::Model))
         }
         BoundBy::Input => {
             let documents = facts.body_bytes.div_euclid(DOCUMENT_BYTES_MIN);

@@ -34,6 +34,7 @@ mod sdk;
 mod sdk_media;
 mod secrets;
 mod shutdown;
+mod sockets;
 mod told_costs;
 mod transparency;
 mod transport;

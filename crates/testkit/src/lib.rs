@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod raw;
 #[cfg(feature = "postgres")]
 pub mod relay;
+pub mod socket;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod upstream;

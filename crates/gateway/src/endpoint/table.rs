@@ -5,7 +5,7 @@
 //! `tests/endpoints.rs` reads this table and fails for a row that it has no exchange for.
 
 use http::Method;
-use meter::Api;
+use meter::{Api, Speech};
 
 use super::kept::{Act, Kind};
 
@@ -29,10 +29,14 @@ pub(crate) enum Does {
     Free,
     /// Costs nothing either, and is about what the provider keeps: relayed if it is the caller's.
     Kept(Act),
+    /// A WebSocket, each turn on which costs money.
+    Socket(Speech),
     /// An upload, or work that goes on after its request.
     Work(Work),
     /// Would let a client spend where nobody meters: never relayed, whatever `UNKNOWN_PATHS` says.
     Refused,
+    /// The same, but relayed uncharged where `ALLOW_UNMETERED_REALTIME=on`.
+    Unmetered,
     /// The models this access token may use: answered by ourselves.
     Models,
     /// What it has spent and may spend: answered by ourselves.
@@ -99,6 +103,8 @@ pub(crate) enum BodyKind {
 pub(crate) enum BoundBy {
     /// The request's length, or the model's context window; and the request's limit of the output, or the model's.
     Tokens,
+    /// As `Tokens`; and so much audio as a turn can have, where that has a price of its own.
+    Turn,
     /// As `Tokens`, without output.
     Input,
     /// `n` images.
@@ -154,6 +160,15 @@ const fn free(path: &'static str) -> Row {
 
 const fn billing(path: &'static str, billing: Billing) -> Row {
     row(Method::GET, path, "billing", Does::Billing(billing))
+}
+
+const fn unmetered(path: &'static str) -> Row {
+    row(Method::POST, path, "unmetered", Does::Unmetered)
+}
+
+const fn socket(path: &'static str, speech: Speech) -> Row {
+    let (_, name) = path.split_at(1);
+    row(Method::GET, path, name, Does::Socket(speech))
 }
 
 const fn refused(path: &'static str) -> Row {
@@ -247,11 +262,19 @@ pub(crate) static TABLE: &[Row] = &[
     // What a check costs, nobody tells.
     refused("/content_provenance_checks"),
     // These hand the client a key, or a connection, to the provider itself.
-    refused("/realtime/client_secrets"),
-    refused("/realtime/sessions"),
-    refused("/realtime/transcription_sessions"),
-    refused("/realtime/translations/client_secrets"),
-    refused("/realtime/calls"),
+    unmetered("/realtime/client_secrets"),
+    unmetered("/realtime/sessions"),
+    unmetered("/realtime/transcription_sessions"),
+    unmetered("/realtime/translations/client_secrets"),
+    unmetered("/realtime/translations/calls"),
+    unmetered("/realtime/calls"),
+    unmetered("/realtime/calls/{id}/accept"),
+    unmetered("/realtime/calls/{id}/reject"),
+    unmetered("/realtime/calls/{id}/refer"),
+    unmetered("/realtime/calls/{id}/hangup"),
+    socket("/realtime", Speech::Realtime),
+    socket("/realtime/translations", Speech::Translations),
+    socket("/responses", Speech::Responses),
     refused("/chatkit/sessions"),
     row(Method::GET, "/models", "models", Does::Models),
     // Not in OpenAI's API, and yet asked by many tools.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header, request, uri::PathAndQuery};
 use http_body::Body;
 use ledger::{AccessToken, Dialect, SecretSource};
-use proxy::{Answer, BoxError, Pool, SendError, SendErrorKind, headers};
+use proxy::{Answer, BoxError, Pool, SendError, SendErrorKind, Whole, headers};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -65,6 +65,11 @@ impl Route {
 }
 
 impl Route {
+    /// Another path than the dialect's.
+    pub(super) fn set_path(&mut self, path: &str) {
+        path.clone_into(&mut self.path);
+    }
+
     /// The same request to another place, which is spoken to alike.
     pub(super) fn to(&self, place: Arc<Place>) -> Self {
         Self {
@@ -135,6 +140,28 @@ where
             .extensions_mut()
             .insert(Shown(Arc::new(credential.clone())));
     }
+    if route.own.is_none() {
+        note(&route.place, &sent);
+    }
+    sent
+}
+
+/// Asks for a WebSocket: the client's handshake, with our credential.
+pub(super) async fn upgrade(
+    pool: &Pool,
+    route: &Route,
+    head: &request::Parts,
+) -> Result<Response<Answer>, SendError> {
+    let mut request = Request::new(Whole::empty());
+    *request.uri_mut() = upstream_uri(&route.path, route.place.query.as_deref(), &head.uri);
+    *request.extensions_mut() = head.extensions.clone();
+    *request.headers_mut() = headers::upstream_socket_headers(
+        &head.headers,
+        route.own.as_ref().or(route.place.credential.as_ref()),
+    );
+    let sent = pool
+        .upgrade(&route.place.target, &route.place.egress, request)
+        .await;
     if route.own.is_none() {
         note(&route.place, &sent);
     }
