@@ -16,7 +16,8 @@ use std::{
 use fronts::Fronts;
 use ledger::{Dialect, Ledger};
 use proxy::{
-    Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
+    Doors, DoorsLimits, Egress, Pool, PoolLimits, Target, headers::Credential, server::listener,
+    tls,
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -33,6 +34,7 @@ use crate::{
     fatal::{Code, Fatal, io_code},
     front_doors,
     gateway::Gateway,
+    jobs,
     limits::Limits,
     places::{Place, Places},
     sandbox::{self, Sandbox},
@@ -106,6 +108,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         fronts: Fronts::new(settings.front_doors.fronts()),
         door_bytes: Arc::new(Semaphore::new(front_doors::BYTES_MAX)),
         front_doors: settings.front_doors.clone(),
+        jobs: settings.jobs.clone(),
         ledger,
         limits: Limits::new(&settings.rates),
         metrics: Arc::new(Metrics::new()),
@@ -182,6 +185,8 @@ fn listen(
         grace: Duration::from_secs(listen.shutdown_seconds),
         shutdown: shutdown.clone(),
     };
+    let asking = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
+    tokio::spawn(jobs::run(Arc::clone(gateway), asking, shutdown.clone()));
     let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
         workers::start(number, listener, Arc::clone(gateway), equipment.clone())
     });

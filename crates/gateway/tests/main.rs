@@ -8,6 +8,7 @@
 mod support;
 
 mod audio;
+mod background;
 mod billing;
 mod commands;
 mod dialects;
@@ -18,6 +19,7 @@ mod faults;
 mod front_doors;
 mod limits;
 mod metering;
+mod objects;
 mod operators;
 mod overspend;
 mod pools;

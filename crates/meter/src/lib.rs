@@ -28,5 +28,7 @@ pub use answer::{AnswerMeter, Progress, Reading};
 pub use api::Api;
 pub use filter::UsageFrameFilter;
 pub use inject::{Splice, StreamOptionsAt};
-pub use request::{BodyError, BodyErrorKind, BodyScanner, RequestFacts, RequestScanner};
+pub use request::{
+    BodyError, BodyErrorKind, BodyScanner, Named, RequestFacts, RequestScanner, What,
+};
 pub use tokens::{request_text_tokens, text_tokens, warm_tokenizer};

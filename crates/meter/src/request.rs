@@ -10,5 +10,5 @@ mod scanner;
 
 pub use body::BodyScanner;
 pub use error::{BodyError, BodyErrorKind};
-pub use facts::RequestFacts;
+pub use facts::{Named, RequestFacts, What};
 pub use scanner::RequestScanner;
