@@ -19,6 +19,7 @@ mod faults;
 mod front_doors;
 mod limits;
 mod metering;
+mod monitoring;
 mod objects;
 mod operators;
 mod overspend;
