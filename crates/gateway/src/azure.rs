@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use ledger::Dialect;
+use ledger::{CostBy, Dialect};
 use proxy::{Egress, Target, headers::Credential};
 
 use crate::{
@@ -76,6 +76,7 @@ fn place(
         credential,
         // The deployment and the version stand in the URL already, and the key's header in the credential.
         dialect: Dialect::OpenAi,
+        cost: CostBy::Price,
         query: Some(format!("api-version={version}")),
         health: Arc::default(),
     })

@@ -3,6 +3,7 @@
 mod books;
 mod fronts;
 mod limits;
+mod price;
 mod upstreams;
 mod usage;
 
@@ -19,7 +20,8 @@ use crate::fatal::{Code, Fatal};
 pub(crate) use self::{
     books::{Audit, Doctor, KeyOf, OurKey, Percent, Reconcile},
     limits::{Caps, Rates},
-    upstreams::{AddUpstream, Route, Upstream},
+    price::SetPrice,
+    upstreams::{AddUpstream, Cost, Route, Upstream},
     usage::{Usage, UsageBy},
 };
 
@@ -215,7 +217,7 @@ pub(crate) enum Price {
     /// Read a public price list (litellm's model_prices_and_context_window.json). Running it again changes nothing.
     Import(Import),
     /// Set one model's price from now on, in USD per 1,000,000 tokens.
-    Set(SetPrice),
+    Set(Box<SetPrice>),
     /// List the prices in force.
     List {
         /// Only models that start so.
@@ -240,37 +242,6 @@ pub(crate) struct Import {
     /// Say what would be imported, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-}
-
-/// A price.
-#[derive(Debug, Args)]
-pub(crate) struct SetPrice {
-    /// A model's name, or a prefix with a trailing '*'.
-    pub(crate) model: String,
-    /// Input text.
-    #[arg(long, value_name = "USD")]
-    pub(crate) input: Amount,
-    /// Input read from a cache; as input unless given.
-    #[arg(long, value_name = "USD")]
-    pub(crate) cached_input: Option<Amount>,
-    /// Input written to a cache; as input unless given.
-    #[arg(long, value_name = "USD")]
-    pub(crate) cache_write: Option<Amount>,
-    /// Output, reasoning included. Embedding models have none.
-    #[arg(long, value_name = "USD")]
-    pub(crate) output: Option<Amount>,
-    /// Service tier.
-    #[arg(long, default_value = "default")]
-    pub(crate) tier: String,
-    /// Prices the whole exchange once its input exceeds so many tokens.
-    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
-    pub(crate) min_context: u64,
-    /// Most input tokens the model takes; holds are taken by it. Left out, it stays as it was.
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) context_window: Option<u64>,
-    /// Most output tokens the model gives; holds are taken by it. Left out, it stays as it was.
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) output_max: Option<u64>,
 }
 
 /// Reads the command line. Help and version are printed and end the process.

@@ -6,10 +6,11 @@ use percent_encoding::percent_decode_str;
 mod kept;
 mod table;
 mod template;
+mod work;
 
 pub(crate) use self::{
     kept::{Act, Kind},
-    table::{Billing, BodyKind, BoundBy, Does, Metered},
+    table::{Billing, BodyKind, BoundBy, Does, Metered, Work},
 };
 use self::{
     table::{Row, TABLE},
@@ -39,8 +40,7 @@ const DEPLOYMENTS: &str = "/deployments/";
 impl<'a> Endpoint<'a> {
     /// Looks up a method and a path (without query).
     pub(crate) fn find(method: &Method, path: &'a str) -> Self {
-        let found = TABLE
-            .iter()
+        let found = rows()
             .filter(|row| row.method == *method)
             .filter_map(|row| Some((row, Template(row.path).end_of(path)?)))
             .filter(|(_, end)| is_base(end.base))
@@ -97,6 +97,11 @@ impl<'a> Endpoint<'a> {
     }
 }
 
+/// Every row there is.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().chain(work::ROWS)
+}
+
 /// Whether a path in front of an endpoint's own is a base path: plain segments, which no server reads otherwise.
 fn is_base(base: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
@@ -108,8 +113,13 @@ fn is_base(base: &str) -> bool {
 pub(crate) fn resembles_metered(method: &Method, path: &str) -> bool {
     let plain = percent_decode_str(path).decode_utf8_lossy().to_lowercase();
     let plain = plain.trim_end_matches(['/', ' ', ';', '.']);
-    let matters = |row: &Row| matches!(row.does, Does::Metered(_) | Does::Refused | Does::Kept(_));
-    TABLE.iter().any(|row| {
+    let matters = |row: &Row| {
+        matches!(
+            row.does,
+            Does::Metered(_) | Does::Refused | Does::Kept(_) | Does::Work(_)
+        )
+    };
+    rows().any(|row| {
         row.method == *method && matters(row) && Template(row.path).resembles_end_of(plain)
     })
 }
@@ -147,7 +157,16 @@ mod tests {
 
     #[test]
     fn endpoints_are_found_under_any_base() {
-        for base in ["", "/v1", "/openai/v1", "/api/v1", "/v1beta/openai"] {
+        for base in [
+            "",
+            "/v1",
+            "/openai/v1",
+            "/api/v1",
+            // Gemini's and Vertex' compatible endpoints, and Azure's AI services.
+            "/v1beta/openai",
+            "/v1/projects/p-1/locations/us-central1/endpoints/openapi",
+            "/models",
+        ] {
             let path = format!("{base}/chat/completions");
             let chat = ("chat/completions", "/chat/completions", None);
             assert_eq!(found(Method::POST, &path), chat);
@@ -182,7 +201,7 @@ mod tests {
             (Method::POST, "/v1/Chat/Completions"),
             (Method::POST, "/v1%20/chat/completions"),
             (Method::POST, "v1/chat/completions"),
-            (Method::POST, "/v1/xchat/completion"),
+            (Method::POST, "/v1/xchat/completionx"),
             (Method::GET, "/v1/models/"),
             (Method::POST, "/v1/videos"),
         ] {
@@ -254,7 +273,7 @@ mod tests {
 
     #[test]
     fn names_in_paths_are_kinds() {
-        for row in TABLE {
+        for row in rows() {
             for name in Template(row.path).names() {
                 assert!(name == "id" || Kind::named(name).is_some(), "{}", row.path);
             }

@@ -3,6 +3,8 @@
 mod forward;
 mod objects;
 mod relay;
+mod shelf;
+mod work;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -225,6 +227,13 @@ impl Exchange {
             Some(Does::Refused) => Err(Refusal::NotOffered {
                 target: target(&request),
             }),
+            Some(Does::Work(work)) => {
+                // Boxed: the rarer way must not make every exchange's task as large as itself.
+                Box::pin(self.work(endpoint, work, token, entry, request)).await
+            }
+            Some(Does::Kept(act)) if shelf::is_here(endpoint, act) => {
+                Box::pin(self.shelf(endpoint, act, token, entry, request)).await
+            }
             Some(Does::Kept(act)) => {
                 Box::pin(self.kept(act, endpoint, token, entry, request)).await
             }
@@ -477,6 +486,7 @@ impl Exchange {
             endpoint: record.endpoint,
             file_ms: None,
             started_at_ms: record.started_at_ms,
+            cost: route.place.cost,
             upstream: route.place.id,
             upstream_key,
             keeps,

@@ -19,6 +19,7 @@ use crate::{
     endpoint::Kind,
     gateway::Gateway,
     reckon::{Admitted, Passage, reckon},
+    work,
 };
 
 pub(crate) use self::responses::admitted;
@@ -160,6 +161,9 @@ pub(crate) async fn run(gateway: Arc<Gateway>, pool: Pool, shutdown: Cancellatio
 
 /// Asks about one job, and does what the answer calls for.
 async fn see_to(gateway: Arc<Gateway>, pool: Pool, job: OpenJob, _place: OwnedSemaphorePermit) {
+    if Kind::named(&job.kind) != Some(Kind::Response) {
+        return work::step(&gateway, &pool, &job).await;
+    }
     let asked = tokio::time::timeout(ASKED_MAX, ask(&gateway, &pool, &job)).await;
     let verdict =
         asked.unwrap_or_else(|_| Verdict::Unknown("the provider does not answer".to_owned()));
@@ -198,12 +202,9 @@ fn next(gateway: &Gateway, job: &OpenJob) -> Duration {
     (age / 4).clamp(least, POLL_MAX.max(least))
 }
 
-/// Asks the provider. A kind more is an arm more.
+/// Asks the provider.
 async fn ask(gateway: &Gateway, pool: &Pool, job: &OpenJob) -> Verdict {
-    match Kind::named(&job.kind) {
-        Some(Kind::Response) => responses::ask(gateway, pool, job).await,
-        _ => Verdict::Unknown(format!("nobody here knows how to ask about a {}", job.kind)),
-    }
+    responses::ask(gateway, pool, job).await
 }
 
 /// What a job is charged whose end nobody knows: what was held for it.

@@ -36,6 +36,7 @@ mod telemetry;
 mod through;
 mod units;
 mod upload;
+mod work;
 mod worker;
 mod workers;
 

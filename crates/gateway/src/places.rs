@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
-use ledger::{Catalog, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
+use ledger::{Catalog, CostBy, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
 use proxy::{Egress, Target, headers::Credential};
 
 use crate::{
@@ -33,6 +33,8 @@ pub(crate) struct Place {
     /// Put before the client's own: an API's version, say.
     pub(crate) query: Option<String>,
     pub(crate) dialect: Dialect,
+    /// Whose figure is charged for what it answers.
+    pub(crate) cost: CostBy,
     /// How requests with this credential fare.
     pub(crate) health: Arc<Health>,
 }
@@ -188,6 +190,26 @@ impl Places {
         }
     }
 
+    /// Where an object is kept: at this upstream, with the key it was made with if that is still there.
+    ///
+    /// # Errors
+    /// 503 when the upstream is gone, or its row cannot be used.
+    pub(crate) fn keeping(
+        &self,
+        catalog: &Catalog,
+        upstream: Option<UpstreamId>,
+        key: Option<UpstreamKeyId>,
+    ) -> Result<Arc<Place>, Refusal> {
+        let Some(upstream) = upstream else {
+            return Ok(Arc::clone(&self.fallback));
+        };
+        let any = self.place(catalog, upstream)?;
+        let resolved = self.resolved.load();
+        let keys = resolved.upstreams.get(&upstream).and_then(Option::as_ref);
+        let own = keys.and_then(|keys| keys.turns.iter().find(|place| place.key_id == key));
+        Ok(own.map_or(any, Arc::clone))
+    }
+
     fn place(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Arc<Place>, Refusal> {
         self.turn(catalog, upstream).map(|turn| turn.place)
     }
@@ -329,6 +351,7 @@ pub(crate) fn each_key(upstream: &Upstream) -> Result<Vec<Weighted>, String> {
         credential,
         query: None,
         dialect: upstream.dialect,
+        cost: upstream.cost,
         health: Arc::default(),
     };
     if upstream.keys.is_empty() {

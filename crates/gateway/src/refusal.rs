@@ -48,6 +48,11 @@ pub(crate) enum Refusal {
         /// Where the body names it; `None` for the path.
         param: Option<&'static str>,
     },
+    /// What is to be deleted is still worked on, or not yet charged.
+    StillAtWork {
+        /// The job.
+        id: String,
+    },
     /// The list would show what other customers keep with the provider.
     ListsOthers {
         /// In plain words: `response`.
@@ -251,6 +256,12 @@ impl Refusal {
                     format!("No {kind} found with id '{id}'."),
                 )
             },
+            Self::StillAtWork { id } => row(
+                StatusCode::CONFLICT,
+                invalid,
+                "still_at_work",
+                format!("'{id}' is still worked on, or has ended and is not yet charged: delete it a little later."),
+            ),
             Self::ListsOthers { kind } => row(
                 StatusCode::FORBIDDEN,
                 invalid,
@@ -552,6 +563,18 @@ mod tests {
             403,
             INVALID,
             "not_offered",
+            &[],
+        );
+    }
+
+    #[test]
+    fn what_is_worked_on_is_409() {
+        let id = "batch_1".into();
+        assert_row(
+            &Refusal::StillAtWork { id },
+            409,
+            INVALID,
+            "still_at_work",
             &[],
         );
     }

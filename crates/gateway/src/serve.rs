@@ -14,7 +14,7 @@ use std::{
 };
 
 use fronts::Fronts;
-use ledger::{Dialect, Ledger};
+use ledger::{CostBy, Dialect, Ledger};
 use proxy::{
     Doors, DoorsLimits, Egress, Pool, PoolLimits, Target, headers::Credential, server::listener,
     tls,
@@ -267,6 +267,7 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             credential: None,
             query: None,
             dialect: Dialect::OpenAi,
+            cost: CostBy::Price,
             health: Arc::default(),
         })
     };

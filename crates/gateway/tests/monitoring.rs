@@ -148,13 +148,13 @@ async fn prometheus_reads_what_the_books_say_and_the_dashboard_asks_for() {
         .await;
     gateway.post("/chat", "tp-nobody", CHAT).await;
     let prometheus = Prometheus::watching(&gateway.admin.to_string());
-    let charged: i64 = bank
-        .one("select sum(amount)::bigint from turnpike.charge")
+    let charged: String = bank
+        .one("select sum(amount)::text from turnpike.charge")
         .await;
     let expression = "sum(turnpike_charged_nano_usd_total{model=\"gpt-4o\"})";
     eventually("Prometheus knows what was charged", async || {
         let rows = prometheus.ask(expression).await?;
-        (rows.first()?["value"][1] == charged.to_string()).then_some(())
+        (rows.first()?["value"][1] == charged).then_some(())
     })
     .await;
     let rows = prometheus.ask("up").await.unwrap();

@@ -40,7 +40,7 @@ mod tokens;
 mod trail;
 
 pub use access_token::AccessToken;
-pub use catalog::{Catalog, Dialect, Disconnect, Route, Upstream, UpstreamKey};
+pub use catalog::{Catalog, CostBy, Dialect, Disconnect, Route, Upstream, UpstreamKey};
 pub use charge::{Charge, End, Mark};
 pub use config::{Config, Parts};
 pub use error::LedgerError;

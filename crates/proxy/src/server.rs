@@ -4,7 +4,9 @@ mod accept;
 mod connection;
 mod listener;
 mod outgoing;
+mod patient;
 mod service;
+mod stalls;
 mod stream;
 
 use std::fmt;
@@ -64,6 +66,9 @@ pub struct DoorsLimits {
     pub headers_max: usize,
     /// Bytes of a request's head (431 above); HTTP/1 reads bodies in pieces of up to this as well. 8 KiB at least.
     pub head_bytes_max: usize,
+    /// How long a client may leave what we have for it unread. Then its connection is reset (HTTP/1, or an HTTP/2 connection that
+    /// takes nothing at all), or the one answer let go (an HTTP/2 stream without window).
+    pub reader_timeout: Duration,
     /// Concurrent requests on one HTTP/2 connection.
     pub h2_streams_max: u32,
 }
@@ -77,6 +82,7 @@ impl Default for DoorsLimits {
             header_timeout: Duration::from_secs(75),
             headers_max: 100,
             head_bytes_max: 64 * 1024,
+            reader_timeout: Duration::from_secs(300),
             h2_streams_max: 200,
         }
     }

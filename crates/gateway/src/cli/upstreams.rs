@@ -46,12 +46,27 @@ pub(crate) struct AddUpstream {
     /// How it is spoken to.
     #[arg(long, value_enum, default_value = "openai")]
     pub(crate) dialect: Dialect,
+    /// Whose figure is charged: ours (usage at the model's price), or the cost that the provider tells in its answers.
+    #[arg(long, value_enum, default_value = "price")]
+    pub(crate) cost: Cost,
+    /// With --cost provider: what is charged for each 1,000 of that cost; 1200 is a fifth more.
+    #[arg(long, value_name = "PERMILLE", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) cost_permille: u32,
     /// Go through this proxy: http://… or socks5://….
     #[arg(long, value_name = "URL")]
     pub(crate) proxy: Option<String>,
     /// The smallest is asked first.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) priority: i32,
+}
+
+/// Whose figure is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cost {
+    /// Usage at the model's price.
+    Price,
+    /// The cost that the answer tells; by price where it tells none.
+    Provider,
 }
 
 /// A family of APIs.

@@ -2,7 +2,10 @@
 
 use std::{io::Read as _, process::ExitCode};
 
-use ledger::admin::{Admin, NewUpstream};
+use ledger::{
+    CostBy,
+    admin::{Admin, NewUpstream},
+};
 
 use super::{
     found,
@@ -10,7 +13,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    cli::{AddUpstream, Route, Upstream},
+    cli::{AddUpstream, Cost, Route, Upstream},
     fatal::{Code, Fatal},
     settings,
 };
@@ -77,6 +80,12 @@ async fn add(wanted: AddUpstream, admin: &Admin) -> Result<(), Fatal> {
         name: &wanted.name,
         base_url: &wanted.url,
         dialect: wanted.dialect.name(),
+        cost: match wanted.cost {
+            Cost::Price => CostBy::Price,
+            Cost::Provider => CostBy::Provider {
+                permille: wanted.cost_permille,
+            },
+        },
         proxy: wanted.proxy.as_deref(),
         priority: wanted.priority,
         enabled: true,

@@ -6,6 +6,12 @@ pub(crate) enum Kind {
     Response,
     ChatCompletion,
     Conversation,
+    File,
+    Upload,
+    Batch,
+    MessageBatch,
+    Video,
+    TuningJob,
 }
 
 /// What a request does about such objects.
@@ -24,7 +30,17 @@ pub(crate) enum Act {
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Response, Self::ChatCompletion, Self::Conversation];
+    const ALL: [Self; 9] = [
+        Self::Response,
+        Self::ChatCompletion,
+        Self::Conversation,
+        Self::File,
+        Self::Upload,
+        Self::Batch,
+        Self::MessageBatch,
+        Self::Video,
+        Self::TuningJob,
+    ];
 
     /// The name in paths of the table, in Postgres and in logs.
     pub(crate) const fn name(self) -> &'static str {
@@ -32,6 +48,12 @@ impl Kind {
             Self::Response => "response",
             Self::ChatCompletion => "chat_completion",
             Self::Conversation => "conversation",
+            Self::File => "file",
+            Self::Upload => "upload",
+            Self::Batch => "batch",
+            Self::MessageBatch => "message_batch",
+            Self::Video => "video",
+            Self::TuningJob => "tuning_job",
         }
     }
 
@@ -41,6 +63,12 @@ impl Kind {
             Self::Response => "response",
             Self::ChatCompletion => "chat completion",
             Self::Conversation => "conversation",
+            Self::File => "file",
+            Self::Upload => "upload",
+            Self::Batch => "batch",
+            Self::MessageBatch => "message batch",
+            Self::Video => "video",
+            Self::TuningJob => "fine-tuning job",
         }
     }
 

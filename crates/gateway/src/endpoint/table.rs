@@ -29,6 +29,8 @@ pub(crate) enum Does {
     Free,
     /// Costs nothing either, and is about what the provider keeps: relayed if it is the caller's.
     Kept(Act),
+    /// An upload, or work that goes on after its request.
+    Work(Work),
     /// Would let a client spend where nobody meters: never relayed, whatever `UNKNOWN_PATHS` says.
     Refused,
     /// The models this access token may use: answered by ourselves.
@@ -66,6 +68,24 @@ pub(crate) struct Metered {
     pub(crate) creates: Option<Kind>,
 }
 
+/// What is uploaded, or begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A file in one piece.
+    File,
+    /// A file in parts.
+    Upload,
+    /// A batch of the requests in a file.
+    Batch,
+    /// A batch of the messages in its body (Anthropic).
+    MessageBatch,
+    Video,
+    /// A video made of another.
+    Remix,
+    /// Fine-tuning.
+    Tuning,
+}
+
 /// What a request's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyKind {
@@ -87,9 +107,11 @@ pub(crate) enum BoundBy {
     Characters,
     /// The time that the uploaded audio can play at most.
     Time,
+    /// The pages that the request picks, or the most that a document has.
+    Pages,
 }
 
-const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
+pub(super) const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
     Row {
         method,
         path,
@@ -122,7 +144,7 @@ const fn creates(path: &str) -> Option<Kind> {
 }
 
 /// About what the provider keeps.
-const fn kept(method: Method, path: &'static str, name: &'static str, act: Act) -> Row {
+pub(super) const fn kept(method: Method, path: &'static str, name: &'static str, act: Act) -> Row {
     row(method, path, name, Does::Kept(act))
 }
 
@@ -158,6 +180,8 @@ pub(crate) static TABLE: &[Row] = &[
         BoundBy::Input,
     ),
     post("/rerank", Api::Rerank, BodyKind::Json, BoundBy::Input),
+    post("/score", Api::Rerank, BodyKind::Json, BoundBy::Input),
+    post("/ocr", Api::Ocr, BodyKind::Json, BoundBy::Pages),
     post(
         "/responses",
         Api::Responses,
@@ -218,6 +242,10 @@ pub(crate) static TABLE: &[Row] = &[
         BodyKind::Json,
         BoundBy::Tokens,
     ),
+    // llama.cpp's own names no model, and several prompts get several answers: its `/completions` are metered.
+    refused("/completion"),
+    // What a check costs, nobody tells.
+    refused("/content_provenance_checks"),
     // These hand the client a key, or a connection, to the provider itself.
     refused("/realtime/client_secrets"),
     refused("/realtime/sessions"),

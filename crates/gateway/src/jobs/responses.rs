@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty};
-use ledger::{Catalog, Dialect, OpenJob};
+use ledger::{Catalog, CostBy, Dialect, OpenJob};
 use meter::{AnswerMeter, Api, RequestFacts};
 use proxy::{Pool, headers};
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,11 @@ pub(crate) fn admitted(catalog: &Arc<Catalog>, job: &OpenJob) -> Option<Admitted
         input_tokens_estimate: facts.input_tokens,
         file_ms: None,
         started_at_ms: job.started_at_ms,
+        cost: catalog
+            .upstreams()
+            .iter()
+            .find(|upstream| Some(upstream.id) == job.upstream)
+            .map_or_else(CostBy::default, |upstream| upstream.cost),
         upstream: job.upstream,
         upstream_key: job.upstream_key,
         keeps: None,

@@ -4,7 +4,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::Admin;
 use crate::{
-    LedgerError, Upstream,
+    CostBy, LedgerError, Upstream,
     catalog::load::{KEYS, UPSTREAMS, with_keys},
 };
 
@@ -17,6 +17,8 @@ pub struct NewUpstream<'a> {
     pub base_url: &'a str,
     /// `openai`, `azure` or `anthropic`.
     pub dialect: &'a str,
+    /// Whose figure is charged for what it answers.
+    pub cost: CostBy,
     /// `http://…` or `socks5://…` to go through.
     pub proxy: Option<&'a str>,
     /// The smallest is asked first.
@@ -70,6 +72,12 @@ impl Admin {
         weights: Option<&[i32]>,
     ) -> Result<(), LedgerError> {
         let statement = if keys.is_some() { SET_WITH_KEYS } else { SET };
+        let (cost, permille) = match upstream.cost {
+            CostBy::Price => ("price", 1_000),
+            CostBy::Provider { permille } => {
+                ("provider", i32::try_from(permille).unwrap_or(i32::MAX))
+            }
+        };
         let mut params: Vec<(&(dyn ToSql + Sync), Type)> = vec![
             (&upstream.name, Type::TEXT),
             (&upstream.base_url, Type::TEXT),
@@ -77,6 +85,8 @@ impl Admin {
             (&upstream.priority, Type::INT4),
             (&upstream.enabled, Type::BOOL),
             (&upstream.dialect, Type::TEXT),
+            (&cost, Type::TEXT),
+            (&permille, Type::INT4),
         ];
         if keys.is_some() {
             params.push((&keys, Type::TEXT_ARRAY));
@@ -183,11 +193,11 @@ impl Admin {
     }
 }
 
-const SET: &str = "select turnpike.set_upstream($1, $2, proxy => $3, priority => $4, enabled => $5, dialect => $6)";
+const SET: &str = "select turnpike.set_upstream($1, $2, proxy => $3, priority => $4, enabled => $5, dialect => $6, cost => $7, cost_permille => $8)";
 // One statement, so one transaction: the second item is reckoned after the first.
 const SET_WITH_KEYS: &str = "
-    select turnpike.set_upstream_keys($1, $7, $8)
-     where turnpike.set_upstream($1, $2, proxy => $3, priority => $4, enabled => $5, dialect => $6) is not null";
+    select turnpike.set_upstream_keys($1, $9, $10)
+     where turnpike.set_upstream($1, $2, proxy => $3, priority => $4, enabled => $5, dialect => $6, cost => $7, cost_permille => $8) is not null";
 const ENABLE: &str = "update turnpike.upstream set enabled = $2 where name = $1 returning 1";
 const LIST: &str = "
     select u.name, u.base_url, u.dialect, regexp_replace(u.proxy, '//[^@/]*@', '//…@'), u.priority, u.enabled,

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Row};
 
 use crate::{
-    Catalog, Dialect, Disconnect, LedgerError, Route, SecretSource, Upstream, UpstreamId,
+    Catalog, CostBy, Dialect, Disconnect, LedgerError, Route, SecretSource, Upstream, UpstreamId,
     UpstreamKey, UpstreamKeyId,
 };
 
@@ -87,7 +87,7 @@ pub(crate) const PRICES: &str = "
            in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h,
            out_text, out_reasoning, out_audio, out_image, context_window, output_max, disconnect,
            audio_in_minute, audio_out_minute, video_minute, characters, page, query, request,
-           images::text, tools::text, regions_bps::text, speeds_bps::text
+           images::text, tools::text, regions_bps::text, speeds_bps::text, videos::text, training
       from turnpike.price
      where (valid_to is null or valid_to > now() - interval '8 days') and valid_from < coalesce(valid_to, 'infinity')
      order by pattern, tier, min_context, valid_from";
@@ -149,6 +149,8 @@ fn fees(row: &Row) -> Result<Fees, LedgerError> {
         tools,
         regions_bps: table(row, 31)?,
         speeds_bps: table(row, 32)?,
+        videos: table(row, 33)?,
+        training: fee(34)?,
     })
 }
 
@@ -191,7 +193,7 @@ pub(crate) fn with_keys(upstreams: &[Row], keys: &[Row]) -> Result<Vec<Upstream>
 }
 
 pub(crate) const UPSTREAMS: &str = "
-    select id, name, base_url, proxy, priority, dialect from turnpike.upstream
+    select id, name, base_url, proxy, priority, dialect, cost, cost_permille from turnpike.upstream
      where enabled and dialect in ('openai', 'azure', 'anthropic') order by priority, name";
 
 fn upstream(
@@ -207,6 +209,12 @@ fn upstream(
             "azure" => Dialect::Azure,
             "anthropic" => Dialect::Anthropic,
             _ => Dialect::OpenAi,
+        },
+        cost: match row.try_get(6)? {
+            "provider" => CostBy::Provider {
+                permille: u32::try_from(row.try_get::<_, i32>(7)?).unwrap_or_default(),
+            },
+            _ => CostBy::Price,
         },
         proxy: row.try_get(3)?,
         priority: row.try_get(4)?,

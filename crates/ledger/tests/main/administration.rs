@@ -28,6 +28,8 @@ fn fees() -> Fees {
         audio_in_minute: Some(21),
         audio_out_minute: Some(22),
         video_minute: Some(23),
+        videos: table(&[("1280x720", 61), ("1792x1024", 62)]),
+        training: Some(63),
         characters: Some(24),
         page: Some(25),
         query: Some(26),

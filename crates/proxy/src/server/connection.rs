@@ -26,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 use super::Doors;
 use super::DoorsLimits;
 use super::Handler;
+use super::patient::Patient;
 use super::service::Service;
+use super::stalls::Stalls;
 use super::stream;
 use super::stream::Rewound;
 use crate::tls;
@@ -40,20 +42,29 @@ pub(super) async fn serve<H: Handler>(
     peer: SocketAddr,
     handler: H,
     shutdown: CancellationToken,
+    stalls: Stalls,
     _place: OwnedSemaphorePermit,
 ) {
     // Without it a stream of small events waits for the client's acknowledgements.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
+    let tcp = Patient::new(tcp, doors.limits.reader_timeout);
+    let service = Service {
+        handler,
+        peer,
+        is_h2: false,
+        has_seen_http10: Arc::new(AtomicBool::new(false)),
+        stalls,
+    };
     let serving = match &doors.tls {
-        None => decide(&doors.limits, tcp, peer, handler, shutdown).await,
+        None => decide(&doors.limits, tcp, service, shutdown).await,
         Some(config) => {
             let accepting = accept_tls(&doors.limits, config.clone(), tcp);
             match Box::pin(accepting).await {
                 Ok(tls) => {
                     let is_h2 = tls.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2);
-                    let service = service(handler, peer, is_h2);
+                    let service = Service { is_h2, ..service };
                     Ok(serve_http(&doors.limits, tls, service, shutdown))
                 }
                 Err(error) => Err(error),
@@ -76,16 +87,16 @@ type Serving = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 /// Looks at the first bytes of a connection without TLS.
 async fn decide<H: Handler>(
     limits: &DoorsLimits,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    handler: H,
+    tcp: Patient,
+    service: Service<H>,
     shutdown: CancellationToken,
 ) -> Result<Serving, Failure> {
     let first_bytes = timeout(limits.header_timeout, stream::is_h2(tcp));
     tokio::select! {
         first_bytes = first_bytes => {
             let (is_h2, io) = first_bytes??;
-            Ok(serve_http(limits, io, service(handler, peer, is_h2), shutdown))
+            let service = Service { is_h2, ..service };
+            Ok(serve_http(limits, io, service, shutdown))
         }
         // Nothing was asked yet.
         () = shutdown.cancelled() => Ok(Box::pin(std::future::ready(Ok(())))),
@@ -95,8 +106,8 @@ async fn decide<H: Handler>(
 async fn accept_tls(
     limits: &DoorsLimits,
     config: Arc<ServerConfig>,
-    tcp: TcpStream,
-) -> Result<TlsStream<TcpStream>, Failure> {
+    tcp: Patient,
+) -> Result<TlsStream<Patient>, Failure> {
     let accepting = TlsAcceptor::from(config).accept(tcp);
     Ok(timeout(limits.handshake_timeout, accepting).await??)
 }
@@ -115,15 +126,6 @@ where
         Box::pin(serve_h2(h2_builder(limits), io, service, shutdown))
     } else {
         Box::pin(serve_h1(h1_builder(limits), io, service, shutdown))
-    }
-}
-
-fn service<H>(handler: H, peer: SocketAddr, is_h2: bool) -> Service<H> {
-    Service {
-        handler,
-        peer,
-        is_h2,
-        has_seen_http10: Arc::new(AtomicBool::new(false)),
     }
 }
 
@@ -233,21 +235,19 @@ trait Reset {
     fn reset_on_drop(self);
 }
 
-impl Reset for TcpStream {
+impl Reset for Patient {
     fn reset_on_drop(self) {
-        if let Err(error) = self.set_zero_linger() {
-            tracing::debug!(%error, "cannot reset a connection");
-        }
+        self.set_reset();
     }
 }
 
-impl Reset for Rewound<TcpStream> {
+impl Reset for Rewound<Patient> {
     fn reset_on_drop(self) {
         self.into_inner().reset_on_drop();
     }
 }
 
-impl Reset for TlsStream<TcpStream> {
+impl Reset for TlsStream<Patient> {
     // Without a close_notify, which dropping does not send, TLS tells the cut by itself; not every client listens.
     fn reset_on_drop(self) {
         self.into_inner().0.reset_on_drop();

@@ -8,6 +8,7 @@ use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
 
+use super::stalls::Watched;
 use crate::BoxError;
 
 /// A handler's body as hyper gets it.
@@ -16,14 +17,28 @@ use crate::BoxError;
 ///   that came just before. So an error waits for one `Pending`, at which hyper flushes.
 /// * `content-length: 0` moves to the end of the head if the body says that it has ended. So it does not say.
 pub(super) struct Outgoing<B> {
-    body: B,
+    body: Carried<B>,
     has_flushed: bool,
     error: Option<BoxError>,
     shows_zero: bool,
 }
 
+/// The body itself, or one that may be taken away.
+enum Carried<B> {
+    Own(B),
+    Watched(Watched<B>),
+}
+
 impl<B> Outgoing<B> {
     pub(super) fn new(body: B, shows_zero: bool) -> Self {
+        Self::with(Carried::Own(body), shows_zero)
+    }
+
+    pub(super) fn watched(body: Watched<B>) -> Self {
+        Self::with(Carried::Watched(body), false)
+    }
+
+    fn with(body: Carried<B>, shows_zero: bool) -> Self {
         Self {
             body,
             has_flushed: false,
@@ -47,8 +62,11 @@ where
         if let Some(error) = self.error.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        match frame.map_err(Into::into) {
+        let frame = match &mut self.body {
+            Carried::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Carried::Watched(body) => Pin::new(body).poll_frame(cx),
+        };
+        match frame {
             Poll::Ready(Some(Err(error))) if !self.has_flushed => {
                 self.error = Some(error);
                 self.has_flushed = true;
@@ -63,10 +81,17 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.shows_zero && self.error.is_none() && self.body.is_end_stream()
+        let has_ended = match &self.body {
+            Carried::Own(body) => body.is_end_stream(),
+            Carried::Watched(body) => body.is_end_stream(),
+        };
+        !self.shows_zero && self.error.is_none() && has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.body {
+            Carried::Own(body) => body.size_hint(),
+            Carried::Watched(body) => body.size_hint(),
+        }
     }
 }

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use super::Abort;
 use super::Handler;
 use super::outgoing::Outgoing;
+use super::stalls::Stalls;
 use crate::headers;
 
 /// Requests of one connection, on their way to the handler.
@@ -25,6 +26,7 @@ pub(super) struct Service<H> {
     pub(super) is_h2: bool,
     /// A client of HTTP/1.0 may be told the end of an answer by the end of the connection: only a reset can then say "cut".
     pub(super) has_seen_http10: Arc<AtomicBool>,
+    pub(super) stalls: Stalls,
 }
 
 impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
@@ -36,13 +38,13 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
         if request.version() == Version::HTTP_10 {
             self.has_seen_http10.store(true, Ordering::Relaxed);
         }
-        let (handler, peer, is_h2) = (self.handler.clone(), self.peer, self.is_h2);
+        let (handler, peer) = (self.handler.clone(), self.peer);
+        let stalls = self.is_h2.then(|| self.stalls.clone());
         Box::pin(async move {
             let response = handler.handle(peer, request).await?;
-            Ok(if is_h2 {
-                for_h2(response)
-            } else {
-                for_h1(response)
+            Ok(match stalls {
+                Some(stalls) => for_h2(response, &stalls),
+                None => for_h1(response),
             })
         })
     }
@@ -56,13 +58,13 @@ fn for_h1<B>(mut response: Response<B>) -> Response<Outgoing<B>> {
     response.map(|body| Outgoing::new(body, shows_zero))
 }
 
-fn for_h2<B>(mut response: Response<B>) -> Response<Outgoing<B>> {
+fn for_h2<B: Send + 'static>(mut response: Response<B>, stalls: &Stalls) -> Response<Outgoing<B>> {
     *response.version_mut() = Version::HTTP_2;
     let headers = response.headers();
     if headers.contains_key(header::TRANSFER_ENCODING) || headers.contains_key(header::CONNECTION) {
         *response.headers_mut() = headers::for_h2(headers);
     }
-    response.map(|body| Outgoing::new(body, false))
+    response.map(|body| Outgoing::watched(stalls.watch(body)))
 }
 
 fn may_have_length(status: StatusCode) -> bool {
