@@ -214,6 +214,27 @@ impl Places {
         self.turn(catalog, upstream).map(|turn| turn.place)
     }
 
+    /// Where what a provider keeps can be asked for: the upstream that has it, with the key it was made with. One that was replaced since
+    /// is taken to be of the same account.
+    ///
+    /// # Errors
+    /// 503 when the upstream's row is gone or cannot be used.
+    pub(crate) fn home(
+        &self,
+        catalog: &Catalog,
+        upstream: Option<UpstreamId>,
+        key: Option<UpstreamKeyId>,
+    ) -> Result<Arc<Place>, Refusal> {
+        let Some(upstream) = upstream else {
+            return Ok(Arc::clone(&self.fallback));
+        };
+        let turn = self.turn(catalog, upstream)?;
+        let resolved = self.resolved.load();
+        let keys = resolved.upstreams.get(&upstream).and_then(Option::as_ref);
+        let same = keys.and_then(|keys| keys.turns.iter().find(|place| place.key_id == key));
+        Ok(same.map_or(turn.place, Arc::clone))
+    }
+
     /// Every key in use, and whether it rests.
     pub(crate) fn standing(&self, catalog: &Catalog) -> Vec<Standing> {
         let now_ms = health::now_ms();

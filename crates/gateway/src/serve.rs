@@ -34,6 +34,7 @@ use crate::{
     fatal::{Code, Fatal, io_code},
     front_doors,
     gateway::Gateway,
+    jobs,
     limits::Limits,
     places::{Place, Places},
     sandbox::{self, Sandbox},
@@ -42,7 +43,6 @@ use crate::{
     startup::{self, Database, FirstStart},
     strangers::Strangers,
     telemetry::Metrics,
-    work,
     workers::{self, Equipment},
 };
 
@@ -109,6 +109,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         fronts: Fronts::new(settings.front_doors.fronts()),
         door_bytes: Arc::new(Semaphore::new(front_doors::BYTES_MAX)),
         front_doors: settings.front_doors.clone(),
+        jobs: settings.jobs.clone(),
         ledger,
         limits: Limits::new(&settings.rates),
         strangers: Strangers::new(NonZeroU32::new(
@@ -189,8 +190,8 @@ fn listen(
         grace: Duration::from_secs(listen.shutdown_seconds),
         shutdown: shutdown.clone(),
     };
-    let pool = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
-    tokio::spawn(work::poll(Arc::clone(gateway), pool));
+    let asking = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
+    tokio::spawn(jobs::run(Arc::clone(gateway), asking, shutdown.clone()));
     let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
         workers::start(number, listener, Arc::clone(gateway), equipment.clone())
     });

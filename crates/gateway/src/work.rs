@@ -15,7 +15,7 @@ pub(crate) use self::{
     bound::{Bounded, of_batch, of_training, of_video},
     ended::{Ended, Job, Look, given_up, json_of, look, object, price_of},
     fetch::{Asked, read_small},
-    poll::poll,
+    poll::step,
 };
 use crate::reckon;
 

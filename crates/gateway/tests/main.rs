@@ -9,6 +9,7 @@ mod support;
 
 mod admin;
 mod audio;
+mod background;
 mod billing;
 mod commands;
 mod dialects;
@@ -22,6 +23,7 @@ mod jobs;
 mod limits;
 mod metering;
 mod monitoring;
+mod objects;
 mod operators;
 mod overload;
 mod overspend;

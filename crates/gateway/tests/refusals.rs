@@ -256,7 +256,7 @@ async fn unknown_paths_are_refused_unless_the_operator_forwards_them() {
     };
     for path in [
         "/v1/files",
-        "/v1/chat/completions",
+        "/v1/completions",
         "/v1/../admin",
         "/v1//models",
         "/",

@@ -38,7 +38,9 @@ pub use jobs::{
     Answered, BatchAnswers, BatchAsks, BatchFault, BatchGroup, BatchReader, BatchRequest, JobFault,
     JobReport, JobState, ModelTokens, TuningRequest, batch_api, message_batch, seconds_ms,
 };
-pub use request::{BodyError, BodyErrorKind, BodyScanner, RequestFacts, RequestScanner};
+pub use request::{
+    BodyError, BodyErrorKind, BodyScanner, Named, RequestFacts, RequestScanner, What,
+};
 pub use socket::{
     ClientEvent, ClientSocket, ClientStep, EventFacts, FrameError, FrameReader, Message, Side,
     SocketError, Speech, Step, UpstreamEvent, UpstreamSocket, UpstreamStep,

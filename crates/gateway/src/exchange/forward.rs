@@ -22,6 +22,7 @@ use crate::{
 pub(super) struct Shown(pub(super) Arc<headers::Credential>);
 
 /// Where a request goes, and as what.
+#[derive(Clone)]
 pub(super) struct Route {
     pub(super) place: Arc<Place>,
     /// What is appended to the place's base, less the query.

@@ -1,50 +1,20 @@
 //! Asking providers how their jobs stand, whether or not their clients do, and settling those that have ended.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use ledger::{NewObject, OpenJob};
 use proxy::Pool;
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::{Asked, Ended, Job, JobFacts, Look, Priced, given_up, look, price_of};
 use crate::{endpoint::Kind, gateway::Gateway};
 
-/// How often it is looked what is due.
-const TICK: Duration = Duration::from_secs(1);
-/// Most jobs that one process asks about at once.
-const CLAIMED_MAX: u32 = 8;
-/// For how long nobody else asks about a job. Should reading its files take longer, another reads them too, and whoever settles first has it.
-const CLAIMED: Duration = Duration::from_secs(60);
 /// A job is asked about again after this share of its age, within bounds.
 const SHARE_OF_AGE: i64 = 20;
 const PAUSE_MS_MIN: i64 = 1_000;
 const PAUSE_MS_MAX: i64 = 60_000;
 /// A provider that does not know a job so often has lost it.
 const GONE_MAX: u32 = 5;
-
-/// Asks about what is due, for as long as the program runs.
-pub(crate) async fn poll(gateway: Arc<Gateway>, pool: Pool) {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = gateway.hurry.cancelled() => return,
-        }
-        let due = match gateway.ledger.claim_jobs(CLAIMED_MAX, CLAIMED).await {
-            Ok(due) => due,
-            Err(error) => {
-                warn!(%error, "jobs.not_claimed");
-                continue;
-            }
-        };
-        for job in due {
-            let (gateway, pool) = (Arc::clone(&gateway), pool.clone());
-            tokio::spawn(async move { step(&gateway, &pool, &job).await });
-        }
-    }
-}
 
 /// Asks about one job, and ends it or puts it off.
 pub(crate) async fn step(gateway: &Gateway, pool: &Pool, job: &OpenJob) {
