@@ -11,6 +11,7 @@ use crate::{
 mod files;
 mod kinds;
 mod lasting;
+mod sdk;
 
 /// USD: a minute of video, 1,000,000 trained tokens.
 const PRICES: &str = r#"
