@@ -19,6 +19,7 @@ mod front_doors;
 mod jobs;
 mod limits;
 mod metering;
+mod monitoring;
 mod operators;
 mod overspend;
 mod pools;

@@ -172,7 +172,8 @@ async fn health_readiness_and_metrics_are_on_the_admin_address() {
     for line in [
         r#"turnpike_refusals_total{code="invalid_api_key"} 1"#,
         r#"turnpike_charges_total{mark="measured"} 1"#,
-        "turnpike_charged_nano_usd_total 12500",
+        r#"turnpike_charged_nano_usd_total{model="gpt-4o"} 12500"#,
+        r#"turnpike_tokens_total{model="gpt-4o",side="output"} 1"#,
         "turnpike_second_gate_seconds_count 1",
         "turnpike_database_connected 1",
     ] {
