@@ -71,14 +71,19 @@ end $$;
 
 comment on function turnpike.grant_objects() is 'Part of grant_roles(): what providers keep.';
 
-create or replace function turnpike.grant_roles() returns void
+alter function turnpike.grant_roles() rename to grant_until_objects;
+
+create function turnpike.grant_roles() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-  perform turnpike.grant_base_roles();
-  perform turnpike.grant_front_roles();
-  perform turnpike.grant_rates();
+  perform turnpike.grant_until_objects();
   perform turnpike.grant_objects();
 end $$;
 
+comment on function turnpike.grant_roles() is
+  'Makes the roles turnpike_gateway and turnpike_admin where allowed and grants them what each needs. Harmless to repeat.';
+comment on function turnpike.grant_until_objects() is 'Part of grant_roles(): everything else.';
+
+revoke all on function turnpike.grant_roles from public;
 revoke all on function turnpike.keep_objects, turnpike.grant_objects from public;
 select turnpike.grant_objects();

@@ -185,9 +185,9 @@ pub(crate) fn model(
             "unsupported_parameter",
         ));
     }
-    if facts.background {
+    if facts.background && api != Api::Responses {
         return Err(invalid(
-            "Background responses are not offered by this gateway: their usage comes later, where nobody would charge it. Send background: false.",
+            "Only responses are made in the background: send background: false.",
             "background",
             "unsupported_parameter",
         ));
@@ -203,6 +203,15 @@ pub(crate) fn model(
         Ok(model)
     } else {
         Err(Refusal::ModelNotFound { model })
+    }
+}
+
+/// 400 for work in the background with a provider key of the access token's own: nobody could ask how it ends.
+pub(crate) fn own_key_in_background() -> Refusal {
+    Refusal::InvalidBody {
+        message: "This access token uses a provider key of its own, with which this gateway does nothing when no request is open: send background: false.".into(),
+        param: Some("background".into()),
+        code: "unsupported_parameter",
     }
 }
 

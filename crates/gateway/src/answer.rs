@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::StatusCode;
-use ledger::{End as Ended, Hold, Settling};
+use ledger::{End as Ended, Hold, OpenJob, Settling};
 use meter::{AnswerMeter, Progress, UsageFrameFilter};
 use proxy::{Answer, End, Gate, Observer, Split};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tracing::{error, warn};
 
 use crate::{
     gateway::Entry,
+    jobs::{self, Background},
     reckon::{Admitted, Passage, reckon},
     record::Record,
 };
@@ -28,6 +29,10 @@ pub(crate) struct Till {
     filter: Option<UsageFrameFilter>,
     /// What is settled, once.
     open: Option<Open>,
+    /// It goes on when its request is over.
+    background: Option<Background>,
+    /// What became of it there.
+    parked: Option<Parked>,
     settling: Option<Settling>,
     settling_since: Option<Instant>,
     passage: Passage,
@@ -43,12 +48,20 @@ struct Open {
     admitted: Admitted,
 }
 
+/// Work that goes on when its request is over, as soon as its id is known.
+struct Parked {
+    job: OpenJob,
+    parking: Settling,
+    admitted: Admitted,
+}
+
 /// What a [`Till`] is made of.
 pub(crate) struct Parts {
     pub(crate) meter: AnswerMeter,
     pub(crate) filter: Option<UsageFrameFilter>,
     pub(crate) hold: Hold,
     pub(crate) admitted: Admitted,
+    pub(crate) background: Option<Background>,
     pub(crate) status: StatusCode,
     pub(crate) record: Record,
     pub(crate) entry: Entry,
@@ -65,6 +78,8 @@ impl Till {
                 hold: parts.hold,
                 admitted: parts.admitted,
             }),
+            background: parts.background,
+            parked: None,
             settling: None,
             settling_since: None,
             passage: Passage {
@@ -80,25 +95,81 @@ impl Till {
         }
     }
 
-    /// Whether the charge is on its way to Postgres, or nothing was to be charged.
+    /// Whether the charge is on its way to Postgres, or nothing was to be charged, or whoever asks the provider later charges it.
     pub(crate) const fn is_settled(&self) -> bool {
         self.open.is_none()
     }
 
-    /// Hands the charge over. What the ledger has, nobody can take back: not a client that leaves, not this body's drop.
-    pub(crate) fn settle(&mut self, end: Ended) {
-        let Some(Open { hold, admitted }) = self.open.take() else {
+    /// Whether it goes on when its request is over.
+    pub(crate) const fn is_background(&self) -> bool {
+        self.background.is_some()
+    }
+
+    /// Makes it a job, as soon as its id is known: then it is settled whatever becomes of this answer.
+    fn park(&mut self) {
+        let (Some(background), Some(id)) = (&self.background, self.meter.response_id()) else {
             return;
         };
+        let id = id.to_owned();
+        if let Some(Open { hold, admitted }) = self.open.take() {
+            let (job, parking) = background.park(hold, &admitted, id);
+            self.parked = Some(Parked {
+                job,
+                parking,
+                admitted,
+            });
+        }
+    }
+
+    /// Settles a job whose end this answer shows; else it stays one.
+    fn settle_parked(&mut self, parked: Parked, end: Ended) {
+        let Parked {
+            job,
+            parking,
+            admitted,
+        } = parked;
+        self.passage.end = end;
+        self.passage.ended_after_ms = millis(self.record.started.elapsed());
+        self.record.end = end.as_str();
+        self.settling_since = Some(Instant::now());
+        let reading = self.meter.finish();
+        let ledger = match &self.background {
+            Some(background) if reading.finished => &background.ledger,
+            _ => {
+                self.settling = Some(parking);
+                return;
+            }
+        };
+        let charge = jobs::charge(&admitted, reading, &job, self.passage);
+        if let Some(charge) = &charge {
+            self.record
+                .charged(charge.amount, charge.mark, &charge.buckets);
+            self.entry.used(charge.buckets.total());
+        }
+        let charges = charge.into_iter().collect();
+        self.settling = Some(ledger.settle_parked(Some(parking), job, charges));
+    }
+
+    /// Hands the charge over. What the ledger has, nobody can take back: not a client that leaves, not this body's drop.
+    pub(crate) fn settle(&mut self, end: Ended) {
         let end = if self.client_left {
             Ended::Abandoned
         } else {
             end
         };
+        if let Some(parked) = self.parked.take() {
+            return self.settle_parked(parked, end);
+        }
+        let Some(Open { hold, admitted }) = self.open.take() else {
+            return;
+        };
         self.passage.end = end;
         self.passage.ended_after_ms = millis(self.record.started.elapsed());
         self.record.end = end.as_str();
-        let charge = reckon(&admitted, self.meter.finish(), hold.amount(), self.passage);
+        let mut reading = self.meter.finish();
+        // Nobody could ask how it ends: what it may cost is the one estimate that is not too small.
+        reading.lost |= self.background.is_some() && reading.usage.is_none();
+        let charge = reckon(&admitted, reading, hold.amount(), self.passage);
         if let Some(charge) = &charge {
             self.record
                 .charged(charge.amount, charge.mark, &charge.buckets);
@@ -152,10 +223,13 @@ impl Till {
         self.passage
             .first_byte_after_ms
             .get_or_insert_with(|| millis(self.record.started.elapsed()));
-        if self.is_settled() {
+        if self.is_settled() && self.parked.is_none() {
             return None;
         }
         let progress = self.meter.push(data);
+        if self.background.is_some() {
+            self.park();
+        }
         if let Some(Open { hold, .. }) = &self.open {
             hold.progress(
                 self.record.answer_bytes,

@@ -32,6 +32,12 @@ async fn drain(gateway: Arc<Gateway>, Left { mut till, mut rest }: Left) {
     let row = till
         .admitted()
         .and_then(|admitted| admitted.catalog.disconnect(admitted.quote.default_price()));
+    // The provider goes on with it whoever listens: read until its id is known, then it is a job.
+    let row = if till.is_background() {
+        Some(Disconnect::Drain)
+    } else {
+        row
+    };
     match row.unwrap_or(settings.disconnect.into()) {
         Disconnect::Void => return till.void(),
         Disconnect::Estimate => {}

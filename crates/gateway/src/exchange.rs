@@ -121,6 +121,8 @@ struct Asked {
     deadline: Instant,
     /// Allows keeping its recording until its length is read.
     sound: Option<OwnedSemaphorePermit>,
+    /// What it names is kept where it goes, and nowhere else.
+    is_pinned: bool,
 }
 
 /// A request that went up, its last byte after its hold, and the head of its answer.
@@ -232,7 +234,9 @@ impl Exchange {
             Some(Does::Kept(act)) if shelf::is_here(endpoint, act) => {
                 Box::pin(self.shelf(endpoint, act, token, entry, request)).await
             }
-            Some(Does::Kept(act)) => Err(objects::refuse(act, endpoint)),
+            Some(Does::Kept(act)) => {
+                Box::pin(self.kept(act, endpoint, token, entry, request)).await
+            }
             None if may_forward => self.unmetered(endpoint, token, entry, request).await,
             None => Err(self.unknown_path(&request)),
         }
@@ -250,10 +254,16 @@ impl Exchange {
         let scanner = admission::scanner(request.headers(), &metered)?;
         let gateway = Arc::clone(&self.worker.gateway);
         let catalog = gateway.ledger.catalog();
+        let of_path = objects::of_path(&gateway, &token, endpoint).await?;
         let (head, body) = request.into_parts();
 
         // Read the request as it passes.
-        let only = gateway.places.only(&catalog)?;
+        let home = objects::home(&gateway, &catalog, &of_path)?;
+        let is_pinned = home.is_some();
+        let only = match home {
+            Some(place) => Some(place),
+            None => gateway.places.only(&catalog)?,
+        };
         let inject =
             gateway.settings.stream_usage == StreamUsage::Inject && metered.usage_on_request;
         let deployment = endpoint.deployment.map(decoded);
@@ -295,6 +305,7 @@ impl Exchange {
             head,
             deadline,
             sound,
+            is_pinned,
         };
         let went_up = match upload {
             Upload::Whole(whole) => self.send_whole(asked, *whole, inject).await?,
@@ -324,6 +335,7 @@ impl Exchange {
         let splice = (inject && facts.stream)
             .then(|| Splice::include_usage(&facts))
             .flatten();
+        self.follow_objects(&mut asked, &facts, true).await?;
         let (hold, mut admitted) = self.admit(&asked, facts).await?;
         let (counting, frames) = match &splice {
             Some(splice) => (None, splice.apply(0, frames)),
@@ -353,7 +365,7 @@ impl Exchange {
             let sending = forward::send(&pool, &asked.route, &asked.head, body, injected);
             let sent = forward::in_time(&gateway, sending).await;
             let Err(refusal) = &sent else { return sent };
-            if !refusal.is_unsent() || tried.len() > MOVES_MAX {
+            if !refusal.is_unsent() || tried.len() > MOVES_MAX || asked.is_pinned {
                 return sent;
             }
             let (catalog, dialect) = (&asked.catalog, asked.route.place.dialect);
@@ -383,13 +395,15 @@ impl Exchange {
             ..
         } = flowing;
         let (pool, gateway) = (self.worker.pool.clone(), Arc::clone(&self.worker.gateway));
-        let mut sending = pin!(forward::send(&pool, &asked.route, &asked.head, body, false));
+        let (route, head) = (asked.route.clone(), asked.head.clone());
+        let mut sending = pin!(forward::send(&pool, &route, &head, body, false));
         let Said { facts, text } = tokio::select! {
             biased;
             said = &mut said => said.unwrap_or(Err(Refusal::ClientGone))?,
             early = &mut sending => return Ok(Err(early)),
             () = sleep_until(asked.deadline) => return Err(Refusal::UploadTimeout),
         };
+        self.follow_objects(&mut asked, &facts, false).await?;
         let (hold, admitted) = self.admit(&asked, facts).await?;
         let counting = self.count(&asked, &admitted, &text, sound);
         drop(text);
@@ -435,6 +449,9 @@ impl Exchange {
                 StreamUsage::Estimate | StreamUsage::Inject => {}
             }
         }
+        if facts.background && route.own.is_some() {
+            return Err(admission::own_key_in_background());
+        }
         let quote = admission::quote(catalog, &model, record.started_at_ms)?;
         let (input_rate, output_rate) = quote.text_rates();
         let upstream_key = route.place.key_id.filter(|_| route.own.is_none());
@@ -458,6 +475,7 @@ impl Exchange {
             .metrics()
             .first_gate_seconds
             .observe(since.elapsed().as_secs_f64());
+        let keeps = objects::keeps(metered, token, &facts);
         let admitted = Admitted {
             api: metered.api,
             catalog: Arc::clone(catalog),
@@ -470,6 +488,7 @@ impl Exchange {
             started_at_ms: record.started_at_ms,
             upstream: route.place.id,
             upstream_key,
+            keeps,
         };
         Ok((hold, admitted))
     }

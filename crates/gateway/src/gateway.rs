@@ -19,6 +19,8 @@ use crate::{limits::Limits, places::Places, refusal::Refusal, settings, telemetr
 pub(crate) struct Gateway {
     pub(crate) settings: settings::Exchange,
     pub(crate) front_doors: settings::FrontDoors,
+    /// How work is followed that goes on when its request is over.
+    pub(crate) jobs: settings::Jobs,
     /// The front doors that are open.
     pub(crate) fronts: Option<Fronts>,
     /// Bytes of request bodies that front doors may still read.

@@ -16,6 +16,8 @@ mod fatal;
 mod front_doors;
 mod gateway;
 mod health;
+mod jobs;
+mod kept;
 mod limits;
 mod models;
 mod passing;

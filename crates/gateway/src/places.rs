@@ -188,11 +188,16 @@ impl Places {
         }
     }
 
-    /// Where an object is kept: at this upstream, with the key it was made with if that is still there.
+    fn place(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Arc<Place>, Refusal> {
+        self.turn(catalog, upstream).map(|turn| turn.place)
+    }
+
+    /// Where what a provider keeps can be asked for: the upstream that has it, with the key it was made with. One that was replaced since
+    /// is taken to be of the same account.
     ///
     /// # Errors
-    /// 503 when the upstream is gone, or its row cannot be used.
-    pub(crate) fn keeping(
+    /// 503 when the upstream's row is gone or cannot be used.
+    pub(crate) fn home(
         &self,
         catalog: &Catalog,
         upstream: Option<UpstreamId>,
@@ -201,15 +206,11 @@ impl Places {
         let Some(upstream) = upstream else {
             return Ok(Arc::clone(&self.fallback));
         };
-        let any = self.place(catalog, upstream)?;
+        let turn = self.turn(catalog, upstream)?;
         let resolved = self.resolved.load();
         let keys = resolved.upstreams.get(&upstream).and_then(Option::as_ref);
-        let own = keys.and_then(|keys| keys.turns.iter().find(|place| place.key_id == key));
-        Ok(own.map_or(any, Arc::clone))
-    }
-
-    fn place(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Arc<Place>, Refusal> {
-        self.turn(catalog, upstream).map(|turn| turn.place)
+        let same = keys.and_then(|keys| keys.turns.iter().find(|place| place.key_id == key));
+        Ok(same.map_or(turn.place, Arc::clone))
     }
 
     /// Every key in use, and whether it rests.

@@ -1,13 +1,15 @@
 //! From what a meter read to a charge: which price, how much, and how honest the figure is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use ledger::{Catalog, Charge, End, Mark, UpstreamId, UpstreamKeyId};
+use ledger::{
+    AccountId, Catalog, Charge, End, Mark, NewObject, TokenId, UpstreamId, UpstreamKeyId,
+};
 use meter::{Api, Reading, RequestFacts};
 use tariff::{Amount, Book, Buckets, Flags, Line, PriceId, Quote, Units, Usage, undated};
 use tracing::error;
 
-use crate::units;
+use crate::{endpoint::Kind, units};
 
 /// What was settled about an exchange before its last request byte went up.
 pub(crate) struct Admitted {
@@ -26,6 +28,42 @@ pub(crate) struct Admitted {
     pub(crate) started_at_ms: i64,
     pub(crate) upstream: Option<UpstreamId>,
     pub(crate) upstream_key: Option<UpstreamKeyId>,
+    /// What the provider keeps of its answer, and whose it is then.
+    pub(crate) keeps: Option<Keeps>,
+}
+
+/// Whose an answer is that the provider keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeps {
+    pub(crate) kind: Kind,
+    pub(crate) account: AccountId,
+    pub(crate) token: TokenId,
+}
+
+/// For how long providers keep answers.
+const ANSWERS_KEPT: Duration = Duration::from_hours(30 * 24);
+
+impl Admitted {
+    /// What the provider keeps under this id.
+    pub(crate) fn object(&self, id: &str) -> Option<Box<NewObject>> {
+        let Keeps {
+            kind,
+            account,
+            token,
+        } = self.keeps?;
+        Some(Box::new(NewObject {
+            id: id.to_owned(),
+            kind: kind.name().into(),
+            account,
+            token,
+            upstream: self.upstream,
+            upstream_key: self.upstream_key,
+            model: Some(self.model.clone()),
+            parent: None,
+            facts: None,
+            kept: Some(ANSWERS_KEPT),
+        }))
+    }
 }
 
 /// How the answer went by, for the charge row.
@@ -100,9 +138,12 @@ pub(crate) fn reckon(
         end: passage.end,
         upstream: admitted.upstream,
         upstream_key: admitted.upstream_key,
+        object: reading
+            .response_id
+            .as_deref()
+            .and_then(|id| admitted.object(id)),
         response_id: reading.response_id,
         key: None,
-        object: None,
         started_at_ms: admitted.started_at_ms,
         head_after_ms: Some(passage.head_after_ms),
         first_byte_after_ms: passage.first_byte_after_ms,

@@ -34,6 +34,7 @@ use crate::{
     fatal::{Code, Fatal, io_code},
     front_doors,
     gateway::Gateway,
+    jobs,
     limits::Limits,
     places::{Place, Places},
     sandbox::{self, Sandbox},
@@ -41,7 +42,6 @@ use crate::{
     sound::SOUNDS_MAX,
     startup::{self, Database, FirstStart},
     telemetry::Metrics,
-    work,
     workers::{self, Equipment},
 };
 
@@ -108,6 +108,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         fronts: Fronts::new(settings.front_doors.fronts()),
         door_bytes: Arc::new(Semaphore::new(front_doors::BYTES_MAX)),
         front_doors: settings.front_doors.clone(),
+        jobs: settings.jobs.clone(),
         ledger,
         limits: Limits::new(&settings.rates),
         metrics: Arc::new(Metrics::new()),
@@ -184,8 +185,8 @@ fn listen(
         grace: Duration::from_secs(listen.shutdown_seconds),
         shutdown: shutdown.clone(),
     };
-    let pool = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
-    tokio::spawn(work::poll(Arc::clone(gateway), pool));
+    let asking = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
+    tokio::spawn(jobs::run(Arc::clone(gateway), asking, shutdown.clone()));
     let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
         workers::start(number, listener, Arc::clone(gateway), equipment.clone())
     });

@@ -3,6 +3,7 @@
 //! `config/example.env` documents every name; a test holds the two together.
 
 mod front_doors;
+mod jobs;
 
 use std::{
     fmt,
@@ -14,7 +15,10 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-pub(crate) use self::front_doors::{FrontDoors, Switch};
+pub(crate) use self::{
+    front_doors::{FrontDoors, Switch},
+    jobs::Jobs,
+};
 
 /// Everything the operator sets.
 #[derive(Clone, Debug)]
@@ -24,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) upstream: Upstream,
     pub(crate) exchange: Exchange,
     pub(crate) front_doors: FrontDoors,
+    pub(crate) jobs: Jobs,
     pub(crate) rates: Rates,
     pub(crate) log: Log,
 }
@@ -279,6 +284,7 @@ impl Settings {
             upstream: area(&vars)?,
             exchange: area(&vars)?,
             front_doors: area(&vars)?,
+            jobs: area(&vars)?,
             rates: area(&vars)?,
             log: area(&vars)?,
         };
@@ -508,6 +514,7 @@ mod tests {
         let files = [
             include_str!("settings.rs"),
             include_str!("settings/front_doors.rs"),
+            include_str!("settings/jobs.rs"),
         ];
         let fields: BTreeSet<String> = files
             .concat()

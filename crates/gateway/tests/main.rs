@@ -8,6 +8,7 @@
 mod support;
 
 mod audio;
+mod background;
 mod billing;
 mod commands;
 mod dialects;
@@ -20,6 +21,7 @@ mod jobs;
 mod limits;
 mod metering;
 mod monitoring;
+mod objects;
 mod operators;
 mod overspend;
 mod pools;

@@ -147,6 +147,12 @@ impl Hold {
         }
     }
 
+    /// What it was taken for.
+    #[must_use]
+    pub const fn request(&self) -> &HoldRequest {
+        &self.request
+    }
+
     /// The exchange it was taken for.
     #[must_use]
     pub const fn exchange(&self) -> Uuid {

@@ -165,6 +165,31 @@ impl Ledger {
         ended(&rows)
     }
 
+    /// [`Ledger::settle_job`] once it is parked, whether or not anybody waits; the future says when. Where Postgres is away the job stays, and
+    /// whoever asks its provider next ends it: nothing is lost.
+    pub fn settle_parked(
+        &self,
+        parking: Option<Settling>,
+        job: OpenJob,
+        charges: Vec<Charge>,
+    ) -> Settling {
+        let (done, settled) = oneshot::channel();
+        let ledger = self.clone();
+        self.runtime().spawn(async move {
+            if let Some(parking) = parking
+                && let Err(error) = parking.await
+            {
+                let _ = done.send(Err(error));
+                return;
+            }
+            if let Err(error) = ledger.settle_job(&job, charges).await {
+                tracing::warn!(exchange = %job.exchange, error = %Chain(&error), "ledger.job.kept: it is settled when its provider is asked next");
+            }
+            let _ = done.send(Ok(()));
+        });
+        Settling::of(settled)
+    }
+
     /// Ends a job that costs nothing: all its means are free again. False: it had ended.
     ///
     /// # Errors
@@ -194,8 +219,12 @@ async fn park(pool: &Connections, mut hold: Hold, job: &NewJob) -> Result<(), Le
     let instance = purse.instance();
     let (prompt, completion) = (count(means.prompt), count(means.completion));
     let (held, price) = (means.money.nano(), evidence.started_at_ms);
-    let upstream = evidence.upstream.map(|it| it.0);
-    let upstream_key = evidence.upstream_key.map(|it| it.0);
+    // It may have moved on to another since it was held.
+    let (upstream, upstream_key) = match &job.object {
+        Some(object) => (object.upstream, object.upstream_key),
+        None => (evidence.upstream, evidence.upstream_key),
+    };
+    let (upstream, upstream_key) = (upstream.map(|it| it.0), upstream_key.map(|it| it.0));
     let (poll_ms, deadline_ms) = (millis(job.poll_after), millis(job.deadline_after));
     let objects = objects::Columns::new(job.object.as_deref());
     let mut params: Vec<(&(dyn tokio_postgres::types::ToSql + Sync), Type)> = vec![

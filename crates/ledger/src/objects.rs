@@ -3,10 +3,11 @@
 use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::{
-    AccountId, Ledger, LedgerError, TokenId, UpstreamId, UpstreamKeyId, connect::Params,
+    AccountId, Ledger, LedgerError, Settling, TokenId, UpstreamId, UpstreamKeyId, connect::Params,
     ledger::Shared,
 };
 
@@ -67,6 +68,29 @@ impl Ledger {
             self.query(KEEP, &columns.params()).await?;
         }
         Ok(())
+    }
+
+    /// [`Ledger::record_objects`] whether or not anybody waits; the future says when.
+    pub fn record_later(&self, object: NewObject) -> Settling {
+        self.later(move |ledger| async move { ledger.record_objects(&[object]).await })
+    }
+
+    /// [`Ledger::forget_object`] whether or not anybody waits; the future says when.
+    pub fn forget_later(&self, account: AccountId, id: String) -> Settling {
+        self.later(move |ledger| async move { ledger.forget_object(account, &id).await })
+    }
+
+    fn later<F>(&self, what: impl FnOnce(Self) -> F + Send + 'static) -> Settling
+    where
+        F: Future<Output = Result<(), LedgerError>> + Send,
+    {
+        let (done, settled) = oneshot::channel();
+        let ledger = self.clone();
+        self.runtime().spawn(async move {
+            // Whoever waited may have left.
+            let _ = done.send(what(ledger).await);
+        });
+        Settling::of(settled)
     }
 
     /// Those of these objects that are the account's, in no order. An id that two upstreams gave away is there twice.

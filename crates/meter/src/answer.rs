@@ -122,6 +122,12 @@ impl AnswerMeter {
         terminal.map_or(Progress::Open, |tail| Progress::Terminal { tail })
     }
 
+    /// The answer's id, once it has passed.
+    #[must_use]
+    pub fn response_id(&self) -> Option<&str> {
+        self.body.harvest.id.as_deref()
+    }
+
     /// A rough count of the output tokens that have passed, without the tokenizer: for whoever must know in the middle.
     #[must_use]
     pub fn output_tokens_roughly(&self) -> u64 {

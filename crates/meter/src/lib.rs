@@ -34,5 +34,7 @@ pub use jobs::{
     Answered, BatchAnswers, BatchAsks, BatchFault, BatchGroup, BatchReader, BatchRequest, JobFault,
     JobReport, JobState, ModelTokens, TuningRequest, batch_api, message_batch, seconds_ms,
 };
-pub use request::{BodyError, BodyErrorKind, BodyScanner, RequestFacts, RequestScanner};
+pub use request::{
+    BodyError, BodyErrorKind, BodyScanner, Named, RequestFacts, RequestScanner, What,
+};
 pub use tokens::{request_text_tokens, text_tokens, warm_tokenizer};

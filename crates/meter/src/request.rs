@@ -10,6 +10,6 @@ mod scanner;
 
 pub use body::BodyScanner;
 pub use error::{BodyError, BodyErrorKind};
-pub use facts::RequestFacts;
+pub use facts::{Named, RequestFacts, What};
 pub(crate) use keys::folds_to;
 pub use scanner::RequestScanner;

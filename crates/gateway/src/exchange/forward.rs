@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// Where a request goes, and as what.
+#[derive(Clone)]
 pub(super) struct Route {
     pub(super) place: Arc<Place>,
     /// What is appended to the place's base, less the query.

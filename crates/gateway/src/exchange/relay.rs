@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use ledger::{AccessToken, Dialect};
-use meter::{AnswerMeter, UsageFrameFilter};
+use meter::{AnswerMeter, Api, UsageFrameFilter};
 use proxy::{Answer, BoxError, Observed, headers};
 use tracing::error;
 
@@ -20,6 +20,8 @@ use crate::{
     body::RequestBody,
     endpoint::Endpoint,
     gateway::Entry,
+    jobs::Background,
+    kept::{AtKept, Purpose},
     passing::Passing,
     refusal::Refusal,
 };
@@ -66,12 +68,17 @@ impl Exchange {
         if injected {
             head.headers.remove(header::CONTENT_LENGTH);
         }
+        let background = admitted
+            .facts
+            .background
+            .then(|| Background::new(&self.worker.gateway));
         let filter = injected.then(UsageFrameFilter::new);
         let till = Till::new(Parts {
             meter,
             filter,
             hold,
             admitted,
+            background,
             status,
             record: self.take_record(status),
             entry,
@@ -138,6 +145,34 @@ impl Exchange {
             }
             _ => Err(Refusal::UpstreamUnreachable { sent: false }),
         }
+    }
+
+    /// Passes an answer on that costs nothing, or nothing by itself, and does what it is watched for before its tail goes.
+    pub(super) fn pass_kept(
+        &mut self,
+        response: Response<Answer>,
+        purpose: Purpose,
+        entry: Entry,
+    ) -> Reply {
+        let (mut head, answer) = response.into_parts();
+        let text = |name| {
+            head.headers
+                .get(name)
+                .and_then(|value: &HeaderValue| value.to_str().ok())
+        };
+        let meter = AnswerMeter::new(
+            Api::Responses,
+            head.status.as_u16(),
+            text(header::CONTENT_TYPE),
+            text(header::CONTENT_ENCODING),
+        );
+        head.headers = headers::client_response_headers(&head.headers);
+        let mut record = self.take_record(head.status);
+        record.end = "complete";
+        let ledger = self.worker.gateway.ledger.clone();
+        let observer = AtKept::new(meter, purpose, ledger, record, entry);
+        let body = Observed::new(answer, observer);
+        Response::from_parts(head, body.map_err(Into::into).boxed_unsync())
     }
 
     /// Whether the caller of a front door brought a provider key of his own: then it is for him to know that it is refused.

@@ -56,6 +56,8 @@ pub enum BodyErrorKind {
     EmptyString,
     /// A string longer than any upstream takes.
     StringTooLong,
+    /// More things are named that the provider keeps than can be looked up.
+    TooManyNamed,
     /// A control character, escaped, in a value we must read.
     ControlInValue,
     /// The content type of a form names no boundary, or one that is read in two ways.
@@ -118,6 +120,7 @@ impl BodyError {
             K::FormBoundary => "invalid_form_boundary",
             K::FormSyntax | K::FormCoding => "invalid_form",
             K::TooManyParts => "too_many_parts",
+            K::TooManyNamed => "too_many_objects",
         }
     }
 }
@@ -205,6 +208,11 @@ impl fmt::Display for BodyError {
                 "A part of the form has a Content-Transfer-Encoding; send its bytes as they are."
             ),
             K::TooManyParts => write!(f, "The form has too many parts; send fewer."),
+            K::TooManyNamed => write!(
+                f,
+                "The request body names more than {} files, responses and their like; name fewer.",
+                super::reader::NAMED_MAX
+            ),
             K::ControlInValue => write!(
                 f,
                 "'{param}' holds a control character; use printable characters."

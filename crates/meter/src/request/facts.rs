@@ -4,6 +4,44 @@ use std::ops::Range;
 
 use crate::{BatchAsks, StreamOptionsAt};
 
+/// Something a body names that the provider keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// What kind of thing it is, by where it stands.
+    pub what: What,
+    /// Its id.
+    pub id: String,
+}
+
+/// A kind of thing that providers keep and bodies name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// `previous_response_id`.
+    Response,
+    /// `conversation`, itself or its `id`.
+    Conversation,
+    /// `file_id`, `file_ids`, wherever they stand.
+    File,
+    /// `vector_store_ids`.
+    VectorStore,
+    /// `container`, itself or its `id`.
+    Container,
+}
+
+impl What {
+    /// The field that names it.
+    #[must_use]
+    pub const fn param(self) -> &'static str {
+        match self {
+            Self::Response => "previous_response_id",
+            Self::Conversation => "conversation",
+            Self::File => "file_id",
+            Self::VectorStore => "vector_store_ids",
+            Self::Container => "container",
+        }
+    }
+}
+
 /// The facts admission needs, from a body that was valid and unambiguous.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestFacts {
@@ -57,6 +95,10 @@ pub struct RequestFacts {
     pub may_reroute: bool,
     /// `background`; absent and null are false.
     pub background: bool,
+    /// `store`; of several the true one counts. `None` when the key is absent or null.
+    pub stores: Option<bool>,
+    /// What it names that the provider keeps, in the order it stands there; each id once.
+    pub named: Vec<Named>,
     /// Length of the body in bytes, white space included.
     pub body_bytes: u64,
     /// Offset of the closing brace of the top-level object.

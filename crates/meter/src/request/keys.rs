@@ -1,5 +1,6 @@
 //! The keys of a request that are read, and how names are compared.
 
+use super::facts::What;
 use crate::Api;
 
 /// The longest key that can be one of ours, in bytes. Folding may take three bytes for a letter.
@@ -29,6 +30,10 @@ pub(super) enum Top {
     Search,
     /// A value other than null refers outside the body.
     Outside,
+    /// Names what the provider keeps, and so refers outside the body.
+    Names(What),
+    /// `store`.
+    Store,
     /// A value other than null lets the upstream choose another model.
     Reroute,
     /// An object refers outside the body, text does not.
@@ -67,6 +72,23 @@ const fn deciding_for(apis: &'static [Api], name: &'static str, top: Top) -> Dec
     Deciding { name, top, apis }
 }
 
+/// Of images `background` is a word.
+const NOT_IMAGES: &[Api] = &[
+    Api::ChatCompletions,
+    Api::Completions,
+    Api::Embeddings,
+    Api::Responses,
+    Api::Messages,
+    Api::Speech,
+    Api::Transcriptions,
+    Api::Rerank,
+    Api::Generate,
+    Api::Batches,
+    Api::Runs,
+    Api::Files,
+    Api::Videos,
+];
+
 /// One bit of the reader's memory for each.
 pub(super) const DECIDING: [Deciding; 17] = [
     deciding("model", Top::Model),
@@ -78,7 +100,7 @@ pub(super) const DECIDING: [Deciding; 17] = [
     deciding("n", Top::Choices),
     deciding("best_of", Top::Choices),
     deciding("service_tier", Top::ServiceTier),
-    deciding("background", Top::Background),
+    deciding_for(NOT_IMAGES, "background", Top::Background),
     deciding_for(&[Api::Images, Api::Videos], "size", Top::Word),
     deciding_for(&[Api::Videos], "seconds", Top::Word),
     deciding_for(&[Api::Images, Api::Speech], "response_format", Top::Word),
@@ -95,10 +117,12 @@ pub(super) const INCLUDE_USAGE: &str = "include_usage";
 
 /// Other top-level keys. Compared with [`folds_to`], since they can only make a bound larger, but for
 /// the exempt ones, which must match exactly.
-const OTHERS: [(&str, Top); 26] = [
-    ("previous_response_id", Top::Outside),
-    ("conversation", Top::Outside),
-    ("container", Top::Outside),
+const OTHERS: [(&str, Top); 28] = [
+    ("previous_response_id", Top::Names(What::Response)),
+    ("conversation", Top::Names(What::Conversation)),
+    ("container", Top::Names(What::Container)),
+    ("file_ids", Top::Names(What::File)),
+    ("store", Top::Store),
     ("mcp_servers", Top::Outside),
     ("web_search_options", Top::Search),
     // Searches and file readers of OpenRouter, xAI and others.
@@ -182,6 +206,33 @@ pub(super) fn names_outside(key: &[u8]) -> bool {
     folds_to(tail, "_url")
         || folds_to(tail, "_urls")
         || NAMES.iter().any(|name| folds_to(key, name))
+}
+
+/// Whether a provider keeps anything that bodies of this family could name. In others the same keys are a client's own.
+pub(super) const fn may_name_kept(api: Api) -> bool {
+    matches!(
+        api,
+        Api::ChatCompletions
+            | Api::Responses
+            | Api::Messages
+            | Api::Images
+            | Api::Batches
+            | Api::Runs
+    )
+}
+
+/// What a key below the top level names, wherever it stands. Compared as servers might read it: one too many costs an error, one too few
+/// would show a stranger's.
+pub(super) fn names_kept(key: &[u8]) -> Option<What> {
+    const NAMES: [(&str, What); 5] = [
+        ("file_id", What::File),
+        ("file_ids", What::File),
+        ("vector_store_ids", What::VectorStore),
+        ("previous_response_id", What::Response),
+        ("container", What::Container),
+    ];
+    let found = NAMES.iter().find(|(name, _)| folds_to(key, name));
+    found.map(|(_, what)| *what)
 }
 
 /// Values of `type` inside what the model reads whose content is text that stands in the body. All

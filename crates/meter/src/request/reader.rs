@@ -4,7 +4,8 @@ mod passed;
 
 use super::{
     BodyErrorKind as K, RequestFacts,
-    keys::{KEY_BYTES_MAX, Top},
+    facts::What,
+    keys::{self, KEY_BYTES_MAX, Top},
 };
 use crate::{
     Api, StreamOptionsAt,
@@ -13,6 +14,9 @@ use crate::{
 
 /// The longest `model` or `service_tier`, in bytes of UTF-8.
 pub(super) const STRING_BYTES_MAX: usize = 512;
+
+/// The most things that a body may name which the provider keeps.
+pub(super) const NAMED_MAX: usize = 100;
 
 /// Why the reader stops the lexer.
 #[derive(Clone, Copy, Debug)]
@@ -41,17 +45,33 @@ enum Want {
     /// `type` elsewhere.
     OtherType,
     ToolType,
+    /// An id of something that the provider keeps.
+    Named(What),
 }
 
 /// What the last key, below the top level, introduces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Nested {
     Nothing,
+    /// What a tool of the client's is called with.
+    OwnKeys,
     IncludeUsage,
     Outside,
     Type,
     Id,
     MaxUses,
+    /// Names what the provider keeps: by a string, by strings in an array, by an object's `id`.
+    Names(What),
+}
+
+/// An array of ids, or an object with one.
+#[derive(Clone, Copy, Debug)]
+struct Naming {
+    what: What,
+    /// Where its strings, or its `id`, stand.
+    depth: u32,
+    /// The next string there is an id.
+    is_id: bool,
 }
 
 #[derive(Debug)]
@@ -66,6 +86,10 @@ pub(super) struct Reader {
     top: Top,
     param: &'static str,
     nested: Nested,
+    /// The arrays and objects now passing that name what the provider keeps, the innermost last. Bounded by the lexer's depth.
+    naming: Vec<Naming>,
+    /// At which depth the object stands whose keys are a client's own: what a tool is called with.
+    own_keys: Option<u32>,
     /// What the object now passing in `tools` or `input` has shown.
     has_type: bool,
     has_id: bool,
@@ -92,6 +116,8 @@ impl Reader {
             top: Top::Other,
             param: "",
             nested: Nested::Nothing,
+            naming: Vec::new(),
+            own_keys: None,
             has_type: false,
             has_id: false,
             is_hosted: false,
@@ -187,6 +213,16 @@ impl Reader {
                 self.uses_max = None;
             }
             Top::Outside => self.facts.refers_outside |= !is_null && kind != Kind::False,
+            Top::Names(what) => {
+                self.facts.refers_outside |= !is_null && kind != Kind::False;
+                self.names(what, kind, here);
+            }
+            Top::Store => match kind {
+                Kind::Null => {}
+                Kind::False => self.facts.stores = self.facts.stores.or(Some(false)),
+                // What is no boolean may still count as true.
+                _ => self.facts.stores = Some(true),
+            },
             Top::Reroute => self.facts.may_reroute |= !is_null,
             Top::Prompt => self.facts.refers_outside |= kind == Kind::Object,
             Top::Audio => {
@@ -201,6 +237,22 @@ impl Reader {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The value of a key that names what the provider keeps begins.
+    fn names(&mut self, what: What, kind: Kind, here: Here<'_>) {
+        if !keys::may_name_kept(self.api) {
+            return;
+        }
+        match kind {
+            Kind::String => self.want(Want::Named(what)),
+            Kind::Array | Kind::Object => self.naming.push(Naming {
+                what,
+                depth: here.depth.saturating_add(1),
+                is_id: kind == Kind::Array,
+            }),
+            _ => {}
+        }
     }
 
     /// An entry of `tools` has passed. Those of Anthropic's clients have no type.
@@ -232,6 +284,15 @@ impl Reader {
     /// A value below the top level begins.
     fn nested_value(&mut self, kind: Kind, here: Here<'_>) -> Result<(), Refusal> {
         let nested = std::mem::replace(&mut self.nested, Nested::Nothing);
+        if let Some(naming) = self.naming.last()
+            && naming.depth == here.depth
+            && naming.is_id
+            && kind == Kind::String
+        {
+            let what = naming.what;
+            self.want(Want::Named(what));
+            return Ok(());
+        }
         match (self.top, here.depth) {
             (Top::StreamOptions, 2) if nested == Nested::IncludeUsage => {
                 self.facts.include_usage = match kind {
@@ -266,6 +327,11 @@ impl Reader {
         match nested {
             Nested::Outside => self.facts.refers_outside |= kind != Kind::Null,
             Nested::Id => self.has_id = true,
+            Nested::OwnKeys if kind == Kind::Object => self.own_keys = Some(here.depth),
+            Nested::Names(what) => {
+                self.facts.refers_outside |= kind != Kind::Null;
+                self.names(what, kind, here);
+            }
             Nested::MaxUses if kind == Kind::Number => self.want(Want::MaxUses),
             Nested::Type if kind == Kind::String => {
                 self.has_type |= self.top == Top::Tools || here.depth == 3;
@@ -331,6 +397,11 @@ impl Visitor for Reader {
 
     #[inline]
     fn end(&mut self, kind: Kind, here: Here<'_>) -> Result<(), Refusal> {
+        if matches!(kind, Kind::Object | Kind::Array) {
+            let inside = here.depth.saturating_add(1);
+            self.naming.pop_if(|naming| naming.depth == inside);
+            self.own_keys.take_if(|depth| *depth == here.depth);
+        }
         match (kind, here.depth) {
             (Kind::Object, 0) => self.facts.closed_at = here.offset().saturating_sub(1),
             (Kind::Object, 2) => match self.top {

@@ -1,11 +1,11 @@
 //! What a passed key or value comes to.
 
-use super::{Nested, Reader, Refusal, Want};
+use super::{NAMED_MAX, Nested, Reader, Refusal, Want};
 use crate::{
     Api, StreamOptionsAt,
     lexer::Here,
     request::{
-        BodyErrorKind as K,
+        BodyErrorKind as K, Named,
         keys::{self, DECIDING, INCLUDE_USAGE, Top},
     },
 };
@@ -114,6 +114,17 @@ impl Reader {
             Want::OtherType => {
                 self.facts.refers_outside |= keys::is_outside_type(self.scrap.bytes())
             }
+            Want::Named(what) => {
+                self.param = what.param();
+                let id = self.take_string(here)?;
+                let named = Named { what, id };
+                if !self.facts.named.contains(&named) {
+                    if self.facts.named.len() >= NAMED_MAX {
+                        return Err(self.refuse(K::TooManyNamed, here));
+                    }
+                    self.facts.named.push(named);
+                }
+            }
             Want::ToolType => self.is_hosted |= !keys::is_client_tool(self.scrap.bytes()),
         }
         Ok(())
@@ -155,6 +166,11 @@ impl Reader {
     fn nested_key(&mut self, here: Here<'_>) -> Result<(), Refusal> {
         let key = self.scrap.bytes();
         self.nested = Nested::Nothing;
+        if let Some(naming) = self.naming.last_mut()
+            && naming.depth == here.depth
+        {
+            naming.is_id = keys::folds_to(key, "id");
+        }
         match (self.top, here.depth) {
             (Top::StreamOptions, 2) => {
                 self.param = "stream_options.include_usage";
@@ -184,6 +200,14 @@ impl Reader {
             }
             (Top::Tools, 3) if keys::folds_to(key, "type") => self.nested = Nested::Type,
             (Top::Tools, 3) if key == b"max_uses" => self.nested = Nested::MaxUses,
+            (Top::Content, 5) if self.api == Api::Messages && key == b"input" => {
+                self.nested = Nested::OwnKeys;
+            }
+            _ if self.own_keys.is_none()
+                && let Some(what) = keys::names_kept(key) =>
+            {
+                self.nested = Nested::Names(what);
+            }
             (Top::Tools, _) => {}
             _ if keys::names_outside(key) => self.nested = Nested::Outside,
             _ if keys::folds_to(key, "type") => self.nested = Nested::Type,
