@@ -415,6 +415,13 @@ mod tests {
                 "must name a model",
             ),
             (
+                line(
+                    "/v1/responses",
+                    r#"{"model":"m","previous_response_id":"resp_1"}"#,
+                ),
+                "cannot name what",
+            ),
+            (
                 line("/v1/embeddings", r#"{"model":"e"} x"#),
                 "no request of a batch",
             ),
