@@ -208,7 +208,7 @@ mod tests {
             (Method::POST, "v1/chat/completions"),
             (Method::POST, "/v1/xchat/completionx"),
             (Method::GET, "/v1/models/"),
-            (Method::POST, "/v1/videos"),
+            (Method::POST, "/v1/skills"),
         ] {
             assert_eq!(
                 Endpoint::find(&method, path).does(),
@@ -235,12 +235,12 @@ mod tests {
         ] {
             assert!(resembles_metered(&Method::POST, path), "{path}");
         }
-        assert!(!resembles_metered(&Method::POST, "/v1/files"));
+        assert!(!resembles_metered(&Method::POST, "/v1/skills"));
         assert!(!resembles_metered(&Method::PUT, "/v1/chat/completions"));
         for path in ["/v1/responses/resp%5F1", "/v1/Responses/resp_1/"] {
             assert!(resembles_metered(&Method::GET, path), "{path}");
         }
-        assert!(!resembles_metered(&Method::GET, "/v1/batches/batch_1"));
+        assert!(!resembles_metered(&Method::GET, "/v1/skills/skill_1"));
     }
 
     #[test]

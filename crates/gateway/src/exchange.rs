@@ -2,7 +2,7 @@
 
 mod forward;
 mod hush;
-mod objects;
+pub(crate) mod objects;
 mod relay;
 mod shelf;
 mod socket;

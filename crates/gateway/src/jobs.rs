@@ -161,9 +161,6 @@ pub(crate) async fn run(gateway: Arc<Gateway>, pool: Pool, shutdown: Cancellatio
 
 /// Asks about one job, and does what the answer calls for.
 async fn see_to(gateway: Arc<Gateway>, pool: Pool, job: OpenJob, _place: OwnedSemaphorePermit) {
-    if Kind::named(&job.kind) != Some(Kind::Response) {
-        return work::step(&gateway, &pool, &job).await;
-    }
     let asked = tokio::time::timeout(ASKED_MAX, ask(&gateway, &pool, &job)).await;
     let verdict =
         asked.unwrap_or_else(|_| Verdict::Unknown("the provider does not answer".to_owned()));
@@ -204,7 +201,19 @@ fn next(gateway: &Gateway, job: &OpenJob) -> Duration {
 
 /// Asks the provider.
 async fn ask(gateway: &Gateway, pool: &Pool, job: &OpenJob) -> Verdict {
-    responses::ask(gateway, pool, job).await
+    match Kind::named(&job.kind) {
+        Some(Kind::Response) => responses::ask(gateway, pool, job).await,
+        Some(Kind::Batch | Kind::MessageBatch | Kind::Video | Kind::TuningJob) => {
+            match work::ask(gateway, pool, job).await {
+                Ok(None) => Verdict::Open,
+                Ok(Some(work::Ended::Free)) => Verdict::Ended(Vec::new()),
+                Ok(Some(work::Ended::Charged(charge))) => Verdict::Ended(vec![*charge]),
+                Err(work::Asked::Gone) => Verdict::Gone,
+                Err(error) => Verdict::Unknown(error.to_string()),
+            }
+        }
+        _ => Verdict::Unknown(format!("nobody here knows how to ask about a {}", job.kind)),
+    }
 }
 
 /// What a job is charged whose end nobody knows: what was held for it.

@@ -190,26 +190,6 @@ impl Places {
         }
     }
 
-    /// Where an object is kept: at this upstream, with the key it was made with if that is still there.
-    ///
-    /// # Errors
-    /// 503 when the upstream is gone, or its row cannot be used.
-    pub(crate) fn keeping(
-        &self,
-        catalog: &Catalog,
-        upstream: Option<UpstreamId>,
-        key: Option<UpstreamKeyId>,
-    ) -> Result<Arc<Place>, Refusal> {
-        let Some(upstream) = upstream else {
-            return Ok(Arc::clone(&self.fallback));
-        };
-        let any = self.place(catalog, upstream)?;
-        let resolved = self.resolved.load();
-        let keys = resolved.upstreams.get(&upstream).and_then(Option::as_ref);
-        let own = keys.and_then(|keys| keys.turns.iter().find(|place| place.key_id == key));
-        Ok(own.map_or(any, Arc::clone))
-    }
-
     fn place(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Arc<Place>, Refusal> {
         self.turn(catalog, upstream).map(|turn| turn.place)
     }

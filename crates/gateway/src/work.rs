@@ -13,9 +13,9 @@ use tariff::{PriceId, Quote};
 
 pub(crate) use self::{
     bound::{Bounded, of_batch, of_training, of_video},
-    ended::{Ended, Job, Look, given_up, json_of, look, object, price_of},
+    ended::{Ended, Job, Look, json_of, look, object, price_of},
     fetch::{Asked, read_small},
-    poll::step,
+    poll::ask,
 };
 use crate::reckon;
 

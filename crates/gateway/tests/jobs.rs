@@ -11,6 +11,7 @@ use crate::{
 mod files;
 mod kinds;
 mod lasting;
+mod sdk;
 
 /// USD: a minute of video, 1,000,000 trained tokens.
 const PRICES: &str = r#"
@@ -36,7 +37,8 @@ impl Desk {
         let bank = Bank::open().await;
         bank.sql.batch_execute(PRICES).await.unwrap();
         let provider = Provider::start().await;
-        let turnpike = Turnpike::start(&bank.db, &provider.url(), settings);
+        let settings = [&[("JOB_POLL_SECONDS", "1")], settings].concat();
+        let turnpike = Turnpike::start(&bank.db, &provider.url(), &settings);
         let token = bank.token("").await;
         Self {
             bank,

@@ -255,8 +255,8 @@ async fn unknown_paths_are_refused_unless_the_operator_forwards_them() {
         format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n")
     };
     for path in [
-        "/v1/files",
-        "/v1/completions",
+        "/v1/skills",
+        "/v1/chat/completion",
         "/v1/../admin",
         "/v1//models",
         "/",
@@ -269,12 +269,12 @@ async fn unknown_paths_are_refused_unless_the_operator_forwards_them() {
     }
     assert_eq!(upstream.connections(), 0);
     let open = Turnpike::start(&bank.db, &upstream.url(), &[("UNKNOWN_PATHS", "forward")]);
-    let (head, body) = open.call(get("/v1/files?limit=2&after=%2Fx")).await;
+    let (head, body) = open.call(get("/v1/skills?limit=2&after=%2Fx")).await;
     assert_eq!((head.status(), body), (200, ANSWER.into()));
     assert!(
         upstream
             .received_text()
-            .starts_with("GET /v1/files?limit=2&after=%2Fx HTTP/1.1\r\n"),
+            .starts_with("GET /v1/skills?limit=2&after=%2Fx HTTP/1.1\r\n"),
         "{}",
         upstream.received_text()
     );

@@ -4,13 +4,13 @@ use meter::{Api, RequestFacts, RequestScanner, What};
 
 fn facts(api: Api, body: &str) -> RequestFacts {
     let mut whole = RequestScanner::new(api);
-    whole.push(body.as_bytes()).unwrap();
-    let whole = whole.finish().unwrap();
+    whole.push(body.as_bytes()).expect("a plain body");
+    let whole = whole.finish().expect("a plain body");
     let mut cut = RequestScanner::new(api);
     for byte in body.as_bytes() {
-        cut.push(std::slice::from_ref(byte)).unwrap();
+        cut.push(std::slice::from_ref(byte)).expect("a plain body");
     }
-    assert_eq!(whole, cut.finish().unwrap());
+    assert_eq!(whole, cut.finish().expect("a plain body"));
     whole
 }
 

@@ -150,6 +150,31 @@ fn elsewhere(message: &str) -> Refusal {
     }
 }
 
+/// Refuses a request of a socket, whose upstream and key are settled, that names what is not the caller's or is kept elsewhere.
+///
+/// # Errors
+/// 404 when that is not the caller's; 400 when it is elsewhere.
+pub(crate) async fn are_here(
+    gateway: &Gateway,
+    token: &AccessToken,
+    facts: &RequestFacts,
+    place: &Place,
+) -> Result<(), Refusal> {
+    if facts.named.is_empty() {
+        return Ok(());
+    }
+    let wanted: Vec<_> = facts.named.iter().map(Wanted::in_body).collect();
+    let objects = owned(gateway, token, &wanted).await?;
+    let is_here = |it: &Object| it.upstream == place.id && it.upstream_key == place.key_id;
+    if objects.iter().all(is_here) {
+        Ok(())
+    } else {
+        Err(elsewhere(
+            "What this event names is kept by another upstream or key than this socket goes to: send it by POST.",
+        ))
+    }
+}
+
 /// Whose the answer is, if the provider keeps it.
 pub(super) fn keeps(metered: &Metered, token: &AccessToken, facts: &RequestFacts) -> Option<Keeps> {
     let kind = metered.creates?;

@@ -152,7 +152,7 @@ impl Exchange {
         for object in &objects {
             let place = gateway
                 .places
-                .keeping(&catalog, object.upstream, object.upstream_key)?;
+                .home(&catalog, object.upstream, object.upstream_key)?;
             asking.push(current(
                 self.worker.pool.clone(),
                 place,

@@ -203,6 +203,10 @@ impl Exchange {
             }
             Work::Video => {
                 let facts = &asking.facts;
+                for named in &facts.named {
+                    self.owned(token, Kind::File, &named.id, "input_reference")
+                        .await?;
+                }
                 let model = facts.model.clone().ok_or_else(admission::missing_model)?;
                 let ms = match &facts.seconds {
                     None => Some(VIDEO_MS_USUAL),
@@ -531,7 +535,7 @@ impl Exchange {
         object: &Object,
     ) -> Result<Arc<Place>, Refusal> {
         let places = &self.worker.gateway.places;
-        places.keeping(catalog, object.upstream, object.upstream_key)
+        places.home(catalog, object.upstream, object.upstream_key)
     }
 
     /// An answer that was read whole, its bytes as they came.

@@ -10,9 +10,10 @@ use tracing::error;
 use super::Session;
 use crate::{
     admission,
-    endpoint::{BodyKind, BoundBy, Metered},
+    endpoint::{BodyKind, BoundBy, Kind, Metered},
+    exchange::objects,
     limits,
-    reckon::{Admitted, Passage, reckon},
+    reckon::{Admitted, Keeps, Passage, reckon},
     record::Record,
     refusal::Refusal,
 };
@@ -121,8 +122,24 @@ impl Turn {
         rates.concurrent_exchanges = None;
         limits::admit_turn(&gateway.ledger, &token, &rates).await?;
         let catalog = gateway.ledger.catalog();
+        let mut keeps = None;
         let (facts, bound, api) = match wanted {
-            Wanted::Request(facts) => (*facts, BoundBy::Tokens, Api::Responses),
+            Wanted::Request(facts) if facts.background => {
+                return Err(Refusal::InvalidBody {
+                    message: "Responses over a socket cannot go on in the background: ask for this one by POST.".to_owned(),
+                    param: Some("background".to_owned()),
+                    code: "unsupported_parameter",
+                });
+            }
+            Wanted::Request(facts) => {
+                objects::are_here(gateway, &token, &facts, &session.place).await?;
+                keeps = (facts.stores != Some(false)).then_some(Keeps {
+                    kind: Kind::Response,
+                    account: token.account,
+                    token: token.id,
+                });
+                (*facts, BoundBy::Tokens, Api::Responses)
+            }
             Wanted::Response { output_limit } => {
                 let facts = RequestFacts {
                     output_limit,
@@ -185,6 +202,7 @@ impl Turn {
             started_at_ms: record.started_at_ms,
             upstream: session.place.id,
             upstream_key: session.upstream_key,
+            keeps,
         };
         Ok((hold, admitted))
     }

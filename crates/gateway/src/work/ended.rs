@@ -110,18 +110,6 @@ pub(crate) async fn json_of(
     serde_json::from_slice(&json).map_err(|error| Asked::Failed(error.to_string()))
 }
 
-/// What a job is charged of which nobody will ever know more: all that is held for it.
-pub(crate) fn given_up(priced: &Priced<'_>, job: &Job<'_>) -> Charge {
-    let sum = Sum {
-        amount: job.held,
-        price: priced.price,
-        mark: Mark::Bounded,
-        buckets: Buckets::default(),
-        flags: Flags::default(),
-    };
-    charge(priced, job, sum, None, None)
-}
-
 /// A sum, what of it stands in its charge's row, and the model that answered.
 type Reckoned = (Sum, Option<String>, Option<String>);
 

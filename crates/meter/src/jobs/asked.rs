@@ -196,6 +196,9 @@ impl BatchReader {
         if facts.may_reroute {
             return Err("'models', 'route' and 'preset' leave the choice of the model to the provider; name one 'model'.".to_owned());
         }
+        if !facts.named.is_empty() {
+            return Err("A request of a batch cannot name what the provider keeps (an earlier answer, a conversation, a file); put its content into the request.".to_owned());
+        }
         if facts.background {
             return Err(
                 "A request of a batch cannot go on in the background; leave 'background' out."
@@ -354,7 +357,7 @@ mod tests {
             line("/v1/embeddings", r#"{"model":"e","input":["a","b"]}"#),
             line(
                 "/v1/responses",
-                r#"{"model":"m","previous_response_id":"resp_1"}"#,
+                r#"{"model":"m","input":[{"type":"input_image","image_url":"https://x"}]}"#,
             ),
             line("/v1/moderations", r#"{"input":"a"}"#),
         ]
@@ -410,6 +413,13 @@ mod tests {
             (
                 line("/v1/embeddings", r#"{"input":"a"}"#),
                 "must name a model",
+            ),
+            (
+                line(
+                    "/v1/responses",
+                    r#"{"model":"m","previous_response_id":"resp_1"}"#,
+                ),
+                "cannot name what",
             ),
             (
                 line("/v1/embeddings", r#"{"model":"e"} x"#),

@@ -89,6 +89,8 @@ const NOT_IMAGES: &[Api] = &[
     Api::Generate,
     Api::Batches,
     Api::Runs,
+    Api::Files,
+    Api::Videos,
 ];
 
 /// One bit of the reader's memory for each.
