@@ -32,6 +32,8 @@ enum State {
     Content,
     /// Behind the last boundary: a line end may follow.
     End,
+    /// Behind that line end: nothing may.
+    Closed,
 }
 
 /// Reads a form; keeps none of it but the fields of [`RequestFacts`].
@@ -133,9 +135,14 @@ impl FormScanner {
             State::End => match rest {
                 [] => Ok(0),
                 [b'\r'] => Ok(0),
-                [b'\r', b'\n'] => Ok(2),
+                [b'\r', b'\n', ..] => {
+                    self.state = State::Closed;
+                    Ok(2)
+                }
                 _ => Err(self.error(K::TrailingBytes)),
             },
+            State::Closed if rest.is_empty() => Ok(0),
+            State::Closed => Err(self.error(K::TrailingBytes)),
         }
     }
 
