@@ -4,8 +4,10 @@ mod accept;
 mod connection;
 mod listener;
 mod outgoing;
+mod patient;
 mod service;
 mod stream;
+mod streams;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -58,8 +60,10 @@ pub struct DoorsLimits {
     pub connections_max: usize,
     /// From accepting to the end of the TLS handshake.
     pub handshake_timeout: Duration,
-    /// How long a client may take over the head of a request; also how long a connection may idle between two.
+    /// How long a client may take over the head of a request; also how long a connection may idle between two, over HTTP/2 as well.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of what is written to it. Longer than anyone looks at a paused stream.
+    pub stall_timeout: Duration,
     /// Header lines of a request (431 above).
     pub headers_max: usize,
     /// Bytes of a request's head (431 above); HTTP/1 reads bodies in pieces of up to this as well. 8 KiB at least.
@@ -75,6 +79,7 @@ impl Default for DoorsLimits {
             handshake_timeout: Duration::from_secs(10),
             // Longer than a load balancer in front of us (60 s is usual) keeps an idle connection.
             header_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_mins(5),
             headers_max: 100,
             head_bytes_max: 64 * 1024,
             h2_streams_max: 200,

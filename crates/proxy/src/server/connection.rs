@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
-use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
@@ -26,9 +25,11 @@ use tokio_util::sync::CancellationToken;
 use super::Doors;
 use super::DoorsLimits;
 use super::Handler;
+use super::patient::Patient;
 use super::service::Service;
 use super::stream;
 use super::stream::Rewound;
+use super::streams::Streams;
 use crate::tls;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -53,7 +54,7 @@ pub(super) async fn serve<H: Handler>(
             match Box::pin(accepting).await {
                 Ok(tls) => {
                     let is_h2 = tls.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2);
-                    let service = service(handler, peer, is_h2);
+                    let service = service(&doors.limits, handler, peer, is_h2);
                     Ok(serve_http(&doors.limits, tls, service, shutdown))
                 }
                 Err(error) => Err(error),
@@ -85,7 +86,7 @@ async fn decide<H: Handler>(
     tokio::select! {
         first_bytes = first_bytes => {
             let (is_h2, io) = first_bytes??;
-            Ok(serve_http(limits, io, service(handler, peer, is_h2), shutdown))
+            Ok(serve_http(limits, io, service(limits, handler, peer, is_h2), shutdown))
         }
         // Nothing was asked yet.
         () = shutdown.cancelled() => Ok(Box::pin(std::future::ready(Ok(())))),
@@ -111,18 +112,24 @@ where
     I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     H: Handler,
 {
-    if service.is_h2 {
-        Box::pin(serve_h2(h2_builder(limits), io, service, shutdown))
-    } else {
-        Box::pin(serve_h1(h1_builder(limits), io, service, shutdown))
+    match service.streams.clone() {
+        Some(streams) => {
+            let builder = h2_builder(limits, streams.clone());
+            let timeouts = (limits.header_timeout, limits.stall_timeout);
+            Box::pin(serve_h2(builder, io, service, streams, timeouts, shutdown))
+        }
+        None => {
+            let io = Patient::new(io, limits.stall_timeout);
+            Box::pin(serve_h1(h1_builder(limits), io, service, shutdown))
+        }
     }
 }
 
-fn service<H>(handler: H, peer: SocketAddr, is_h2: bool) -> Service<H> {
+fn service<H>(limits: &DoorsLimits, handler: H, peer: SocketAddr, is_h2: bool) -> Service<H> {
     Service {
         handler,
         peer,
-        is_h2,
+        streams: is_h2.then(|| Streams::new(limits.stall_timeout)),
         has_seen_http10: Arc::new(AtomicBool::new(false)),
     }
 }
@@ -159,9 +166,11 @@ where
 }
 
 async fn serve_h2<I, H>(
-    builder: http2::Builder<TokioExecutor>,
+    builder: http2::Builder<Streams>,
     io: I,
     service: Service<H>,
+    streams: Streams,
+    (idle_timeout, stall_timeout): (Duration, Duration),
     shutdown: CancellationToken,
 ) -> Result<(), Failure>
 where
@@ -175,6 +184,14 @@ where
         () = shutdown.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
+        }
+        () = streams.idle_for(idle_timeout) => {
+            Pin::new(&mut connection).graceful_shutdown();
+            tokio::select! {
+                ended = &mut connection => ended,
+                // Without open requests it goes by itself, unless the client does not take the end of an answer.
+                () = streams.idle_for(stall_timeout) => Ok(()),
+            }
         }
     };
     Ok(ended?)
@@ -194,13 +211,15 @@ fn h1_builder(limits: &DoorsLimits) -> http1::Builder {
     builder
 }
 
-fn h2_builder(limits: &DoorsLimits) -> http2::Builder<TokioExecutor> {
+fn h2_builder(limits: &DoorsLimits, streams: Streams) -> http2::Builder<Streams> {
     let head_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(limits.h2_streams_max)
+        .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(H2_FAULTY_STREAMS_MAX)
         .max_header_list_size(head_bytes_max)
         .keep_alive_interval(H2_PING_INTERVAL)
         .keep_alive_timeout(H2_PING_TIMEOUT)
@@ -220,6 +239,11 @@ const HYPER_BUFFER_BYTES_MIN: usize = 8 * 1024;
 const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Streams that a client has reset before we came to look at them; one more, and its connection ends. The answer to rapid resets.
+const H2_PENDING_RESETS_MAX: usize = 20;
+/// Streams that we had to reset because they broke the protocol, in the life of a connection; one more, and it ends.
+const H2_FAULTY_STREAMS_MAX: usize = 256;
+
 /// What a client may send on one stream before we have passed it on.
 const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// What it may send on all streams of a connection.
@@ -238,6 +262,12 @@ impl Reset for TcpStream {
         if let Err(error) = self.set_zero_linger() {
             tracing::debug!(%error, "cannot reset a connection");
         }
+    }
+}
+
+impl<S: Reset> Reset for Patient<S> {
+    fn reset_on_drop(self) {
+        self.into_inner().reset_on_drop();
     }
 }
 

@@ -8,6 +8,7 @@ use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
 
+use super::streams::Open;
 use crate::BoxError;
 
 /// A handler's body as hyper gets it.
@@ -20,15 +21,18 @@ pub(super) struct Outgoing<B> {
     has_flushed: bool,
     error: Option<BoxError>,
     shows_zero: bool,
+    /// The stream of HTTP/2 that it goes to.
+    open: Option<Open>,
 }
 
 impl<B> Outgoing<B> {
-    pub(super) fn new(body: B, shows_zero: bool) -> Self {
+    pub(super) fn new(body: B, shows_zero: bool, open: Option<Open>) -> Self {
         Self {
             body,
             has_flushed: false,
             error: None,
             shows_zero,
+            open,
         }
     }
 }
@@ -44,6 +48,9 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        if let Some(open) = &self.open {
+            open.taken();
+        }
         if let Some(error) = self.error.take() {
             return Poll::Ready(Some(Err(error)));
         }
@@ -57,6 +64,9 @@ where
             }
             frame => {
                 self.has_flushed = frame.is_pending();
+                if let (Poll::Ready(Some(Ok(_))), Some(open)) = (&frame, &self.open) {
+                    open.gave();
+                }
                 frame
             }
         }

@@ -16,13 +16,16 @@ use hyper::body::Incoming;
 use super::Abort;
 use super::Handler;
 use super::outgoing::Outgoing;
+use super::streams::Open;
+use super::streams::Streams;
 use crate::headers;
 
 /// Requests of one connection, on their way to the handler.
 pub(super) struct Service<H> {
     pub(super) handler: H,
     pub(super) peer: SocketAddr,
-    pub(super) is_h2: bool,
+    /// Those of an HTTP/2 connection.
+    pub(super) streams: Option<Streams>,
     /// A client of HTTP/1.0 may be told the end of an answer by the end of the connection: only a reset can then say "cut".
     pub(super) has_seen_http10: Arc<AtomicBool>,
 }
@@ -36,13 +39,13 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
         if request.version() == Version::HTTP_10 {
             self.has_seen_http10.store(true, Ordering::Relaxed);
         }
-        let (handler, peer, is_h2) = (self.handler.clone(), self.peer, self.is_h2);
+        let (handler, peer) = (self.handler.clone(), self.peer);
+        let open = self.streams.as_ref().map(Streams::begin);
         Box::pin(async move {
             let response = handler.handle(peer, request).await?;
-            Ok(if is_h2 {
-                for_h2(response)
-            } else {
-                for_h1(response)
+            Ok(match open {
+                Some(open) => for_h2(response, open),
+                None => for_h1(response),
             })
         })
     }
@@ -53,16 +56,18 @@ fn for_h1<B>(mut response: Response<B>) -> Response<Outgoing<B>> {
     *response.version_mut() = Version::HTTP_11;
     let announced = response.headers().get(header::CONTENT_LENGTH);
     let shows_zero = announced.is_some_and(|len| len == "0") && may_have_length(response.status());
-    response.map(|body| Outgoing::new(body, shows_zero))
+    response.map(|body| Outgoing::new(body, shows_zero, None))
 }
 
-fn for_h2<B>(mut response: Response<B>) -> Response<Outgoing<B>> {
+fn for_h2<B>(mut response: Response<B>, open: Open) -> Response<Outgoing<B>> {
     *response.version_mut() = Version::HTTP_2;
     let headers = response.headers();
     if headers.contains_key(header::TRANSFER_ENCODING) || headers.contains_key(header::CONNECTION) {
         *response.headers_mut() = headers::for_h2(headers);
     }
-    response.map(|body| Outgoing::new(body, false))
+    // A client with its window shut has the body not even begun.
+    open.gave();
+    response.map(|body| Outgoing::new(body, false, Some(open)))
 }
 
 fn may_have_length(status: StatusCode) -> bool {
