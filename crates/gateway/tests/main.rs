@@ -7,6 +7,8 @@
 
 mod support;
 
+mod abuse;
+mod ambiguity;
 mod audio;
 mod dialects;
 mod doctor;
