@@ -71,6 +71,14 @@ need_pgbouncer() {
 
 have_pgbouncer() { command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; }
 
+# What watches the program in one test, and checks the alerts in deploy/.
+need_prometheus() {
+    command -v prometheus >/dev/null && command -v promtool >/dev/null && return
+    RUNLEVEL=1 install_packages "Prometheus" prometheus
+    if command -v systemctl >/dev/null && systemctl is-active --quiet prometheus; then as_root systemctl disable --quiet --now prometheus; fi
+    command -v promtool >/dev/null || die "Prometheus was installed, but promtool is not in PATH"
+}
+
 # The real openai packages for Python and Node, in .sdk, pinned by the lists in tests/sdk.
 need_sdks() {
     command -v python3 >/dev/null || install_packages "Python" python3 python3-venv

@@ -173,6 +173,7 @@ impl Books {
             upstream_key: None,
             response_id: Some("chatcmpl-1".into()),
             key: None,
+            object: None,
             started_at_ms: 1_800_000_000_000,
             head_after_ms: Some(120),
             first_byte_after_ms: Some(130),

@@ -44,7 +44,10 @@ impl Handler for Admin {
             "/metrics" => (
                 StatusCode::OK,
                 METRICS_TYPE,
-                self.0.metrics.text(self.0.ledger.stats()),
+                self.0.metrics.text(
+                    self.0.ledger.stats(),
+                    self.0.places.standing(&self.0.ledger.catalog()),
+                ),
             ),
             _ => (
                 StatusCode::NOT_FOUND,

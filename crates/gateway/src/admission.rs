@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 use ledger::{AccessToken, Catalog, Evidence, Hold, HoldRequest, Limit, Means, Period, TakeError};
 use meter::{Api, BodyScanner, RequestFacts};
 use sha2::{Digest as _, Sha256};
-use tariff::{Ask, BoundError, Quote};
+use tariff::{Amount, Ask, Bound, BoundError, Quote};
 use uuid::Uuid;
 
 use crate::{
@@ -212,6 +212,13 @@ pub(crate) fn model(
             "unsupported_parameter",
         ));
     }
+    if facts.annotates {
+        return Err(invalid(
+            "Annotated pages have a price of their own, which this gateway does not know: leave 'bbox_annotation_format' and 'document_annotation_format' out.",
+            "document_annotation_format",
+            "unsupported_parameter",
+        ));
+    }
     if api == Api::Images && facts.stream && facts.choices > 1 {
         return Err(invalid(
             "A stream of several images reports the usage of each, and which of them is the last is not known: ask for one image, or without stream.",
@@ -308,6 +315,31 @@ pub(crate) async fn hold(
         param,
         message: unbounded(error, param),
     })?;
+    take(
+        gateway,
+        token,
+        exchange,
+        &bound,
+        evidence,
+        param,
+        |available| quote.output_limit_within(&ask, available),
+    )
+    .await
+}
+
+/// Holds so much.
+///
+/// # Errors
+/// As [`hold`]; `fitting` says which limit of `param` would fit into what is left.
+pub(crate) async fn take(
+    gateway: &Gateway,
+    token: &AccessToken,
+    exchange: Uuid,
+    bound: &Bound,
+    evidence: Evidence,
+    param: Option<&'static str>,
+    fitting: impl FnOnce(Amount) -> Option<u64>,
+) -> Result<Hold, Refusal> {
     let request = HoldRequest {
         exchange,
         token: token.id,
@@ -329,7 +361,7 @@ pub(crate) async fn hold(
                 bound: bound.amount,
                 available,
                 of: purse_of(by),
-                fitting: quote.output_limit_within(&ask, available),
+                fitting: fitting(available),
             },
             TakeError::OverQuota { available, by } => {
                 let (is_completion, period) = match by {
@@ -463,6 +495,7 @@ mod tests {
             body,
             usage_on_request: false,
             bound: crate::endpoint::BoundBy::Images,
+            creates: None,
         };
         scanner(&headers(pairs), &metered).is_ok()
     }

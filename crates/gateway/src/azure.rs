@@ -1,7 +1,9 @@
 //! Azure as resale-chatgpt-azure was set up for it: deployments named by variables.
 
+use std::sync::Arc;
+
 use http::HeaderName;
-use ledger::Dialect;
+use ledger::{CostBy, Dialect};
 use proxy::{Egress, Target, headers::Credential};
 
 use crate::{
@@ -74,6 +76,8 @@ fn place(
         credential,
         // The deployment and the version stand in the URL already, and the key's header in the credential.
         dialect: Dialect::OpenAi,
+        cost: CostBy::Price,
         query: Some(format!("api-version={version}")),
+        health: Arc::default(),
     })
 }

@@ -3,10 +3,14 @@
 mod books;
 mod fronts;
 mod limits;
+mod price;
+mod upstreams;
+mod usage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use jiff::Timestamp;
 use tariff::Amount;
 
@@ -16,6 +20,9 @@ use crate::fatal::{Code, Fatal};
 pub(crate) use self::{
     books::{Audit, Doctor, KeyOf, OurKey, Percent, Reconcile},
     limits::{Caps, Rates},
+    price::SetPrice,
+    upstreams::{AddUpstream, Cost, Route, Upstream},
+    usage::{Usage, UsageBy},
 };
 
 /// A transparent, pass-through metering gateway for OpenAI-compatible APIs.
@@ -63,7 +70,13 @@ pub(crate) enum Command {
     /// Prices: what models cost. Never updated, only superseded.
     #[command(subcommand)]
     Price(Price),
-    /// What was used and charged, by day, model or access token.
+    /// Upstreams: who answers, and with which keys.
+    #[command(subcommand)]
+    Upstream(Upstream),
+    /// Routes: which models go to which upstream.
+    #[command(subcommand)]
+    Route(Route),
+    /// What was used and charged, by day, model, access token or account.
     Usage(Usage),
     /// Check the books from the ground up: balances, budgets, holds, prices.
     ///
@@ -72,7 +85,8 @@ pub(crate) enum Command {
     /// Look for what is wrong or about to be, and say what to do about it: worst first.
     ///
     /// Looks at the database, prices, upstream keys, open exchanges, charges, the books, DATA_DIR, file descriptors and the
-    /// certificate, with the settings of its own environment: run it where the gateway runs. Changes nothing, prints no secret.
+    /// certificate, and asks each upstream with each key for its models; all with the settings of its own environment: run it where
+    /// the gateway runs. Changes nothing, prints no secret.
     /// Exit code 0: nothing to do, 1: someone must act.
     Doctor(Doctor),
     /// Compare a provider's usage or cost export with what was charged, by day (UTC), key and model.
@@ -89,6 +103,17 @@ pub(crate) enum Command {
     /// Take over what an earlier system had. Run it as the database's owner; running it again changes nothing.
     #[command(subcommand)]
     Import(Importing),
+    /// Print what makes a shell complete these commands: `turnpike completions bash > /etc/bash_completion.d/turnpike`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual: a page for the program and one for each command.
+    Man {
+        /// Into this directory, /usr/local/share/man/man1 say; without it, the program's own page to standard output.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// Access tokens.
@@ -156,6 +181,11 @@ pub(crate) enum Account {
     },
     /// List accounts with what they have and what is held.
     List,
+    /// Show one account: what it has, its access tokens, its latest credits, and what it used in the last 30 days.
+    Show {
+        /// Its name.
+        name: String,
+    },
     /// Credit an account. A negative amount corrects an earlier credit.
     TopUp {
         /// Its name.
@@ -187,7 +217,7 @@ pub(crate) enum Price {
     /// Read a public price list (litellm's model_prices_and_context_window.json). Running it again changes nothing.
     Import(Import),
     /// Set one model's price from now on, in USD per 1,000,000 tokens.
-    Set(SetPrice),
+    Set(Box<SetPrice>),
     /// List the prices in force.
     List {
         /// Only models that start so.
@@ -214,62 +244,6 @@ pub(crate) struct Import {
     pub(crate) dry_run: bool,
 }
 
-/// A price.
-#[derive(Debug, Args)]
-pub(crate) struct SetPrice {
-    /// A model's name, or a prefix with a trailing '*'.
-    pub(crate) model: String,
-    /// Input text.
-    #[arg(long, value_name = "USD")]
-    pub(crate) input: Amount,
-    /// Input read from a cache; as input unless given.
-    #[arg(long, value_name = "USD")]
-    pub(crate) cached_input: Option<Amount>,
-    /// Input written to a cache; as input unless given.
-    #[arg(long, value_name = "USD")]
-    pub(crate) cache_write: Option<Amount>,
-    /// Output, reasoning included. Embedding models have none.
-    #[arg(long, value_name = "USD")]
-    pub(crate) output: Option<Amount>,
-    /// Service tier.
-    #[arg(long, default_value = "default")]
-    pub(crate) tier: String,
-    /// Prices the whole exchange once its input exceeds so many tokens.
-    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
-    pub(crate) min_context: u64,
-    /// Most input tokens the model takes; holds are taken by it. Left out, it stays as it was.
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) context_window: Option<u64>,
-    /// Most output tokens the model gives; holds are taken by it. Left out, it stays as it was.
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) output_max: Option<u64>,
-}
-
-/// A table of usage.
-#[derive(Debug, Args)]
-pub(crate) struct Usage {
-    /// One row for each of these.
-    #[arg(long, value_enum, default_value = "day")]
-    pub(crate) by: UsageBy,
-    /// From this day or instant on (UTC). Default: 30 days ago.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub(crate) since: Option<Timestamp>,
-    /// Of this account only.
-    #[arg(long)]
-    pub(crate) account: Option<String>,
-}
-
-/// What a row of the table of usage is for.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum UsageBy {
-    /// A day (UTC).
-    Day,
-    /// A model.
-    Model,
-    /// An access token.
-    Token,
-}
-
 /// Reads the command line. Help and version are printed and end the process.
 ///
 /// # Errors
@@ -286,6 +260,28 @@ pub(crate) fn parse() -> Result<Command, Fatal> {
         }
         Err(help) => help.exit(),
     }
+}
+
+/// Writes what makes a shell complete the commands.
+pub(crate) fn completions(shell: Shell) {
+    clap_complete::generate(
+        shell,
+        &mut Cli::command(),
+        "turnpike",
+        &mut std::io::stdout(),
+    );
+}
+
+/// Writes the manual into a directory, or its first page to standard output.
+///
+/// # Errors
+/// Exit code 74 when it cannot be written.
+pub(crate) fn manual(dir: Option<&Path>) -> Result<(), Fatal> {
+    let written = match dir {
+        Some(dir) => clap_mangen::generate_to(Cli::command(), dir),
+        None => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()),
+    };
+    written.map_err(|error| Fatal::because(Code::Io, "the manual cannot be written", &error))
 }
 
 fn parse_limit(text: &str) -> Result<CreditLimit, String> {
@@ -314,8 +310,6 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

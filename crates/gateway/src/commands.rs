@@ -6,9 +6,11 @@ mod doctor;
 mod fronts;
 mod import;
 mod prices;
+mod probe;
 mod reconcile;
 mod table;
 mod tokens;
+mod upstreams;
 mod usage;
 
 use std::{process::ExitCode, time::SystemTime};
@@ -33,7 +35,7 @@ pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<Exi
         return doctor::run(command, settings, &runtime);
     }
     let database = startup::open(&settings.database, &runtime)?;
-    let done = runtime.block_on(dispatch(command, &database.config, &settings.front_doors));
+    let done = runtime.block_on(dispatch(command, &database.config, settings));
     database.close();
     done
 }
@@ -41,11 +43,15 @@ pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<Exi
 async fn dispatch(
     command: Command,
     config: &Config,
-    doors: &settings::FrontDoors,
+    settings: &settings::Settings,
 ) -> Result<ExitCode, Fatal> {
     match command {
         // Taken care of by `main` and `run`.
-        Command::Serve | Command::Chatbot(_) | Command::Doctor(_) => {}
+        Command::Serve
+        | Command::Chatbot(_)
+        | Command::Doctor(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => {}
         Command::Migrate => migrate(config).await?,
         Command::Token(command) => tokens::run(command, &Admin::connect(config).await?).await?,
         Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await?,
@@ -54,7 +60,14 @@ async fn dispatch(
         Command::TokenGen(wanted) => {
             fronts::token_gen(wanted, &Admin::connect(config).await?).await?;
         }
-        Command::Import(wanted) => import::run(wanted, config, doors).await?,
+        Command::Import(wanted) => import::run(wanted, config, &settings.front_doors).await?,
+        Command::Upstream(command) => {
+            return upstreams::run(command, &Admin::connect(config).await?, &settings.upstream)
+                .await;
+        }
+        Command::Route(command) => {
+            upstreams::routes(command, &Admin::connect(config).await?).await?
+        }
         Command::Audit(command) => {
             return audit::run(&command, &Admin::connect(config).await?).await;
         }

@@ -3,10 +3,19 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+mod kept;
 mod table;
+mod template;
+mod work;
 
-pub(crate) use self::table::{BodyKind, BoundBy, Does, Metered};
-use self::table::{Row, TABLE};
+pub(crate) use self::{
+    kept::{Act, Kind},
+    table::{Billing, BodyKind, BoundBy, Does, Metered, Work},
+};
+use self::{
+    table::{Row, TABLE},
+    template::{Named, Template},
+};
 
 /// What a method and path ask for.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +28,8 @@ pub(crate) struct Endpoint<'a> {
     pub(crate) deployment: Option<&'a str>,
     /// The model whose description is asked for.
     pub(crate) described: Option<&'a str>,
+    /// The segments that the row has names for.
+    named: Named<'a>,
 }
 
 /// How often a path is unescaped in search of a metered one.
@@ -31,25 +42,27 @@ const DEPLOYMENTS: &str = "/deployments/";
 impl<'a> Endpoint<'a> {
     /// Looks up a method and a path (without query).
     pub(crate) fn find(method: &Method, path: &'a str) -> Self {
-        let found = TABLE
-            .iter()
+        let found = rows()
             .filter(|row| row.method == *method)
-            .filter_map(|row| Some((row, path.strip_suffix(row.path)?)))
-            .filter(|(_, base)| is_base(base))
-            .max_by_key(|(row, _)| row.path.len());
+            .filter_map(|row| Some((row, Template(row.path).end_of(path)?)))
+            .filter(|(_, end)| is_base(end.base))
+            .max_by_key(|(row, _)| Template(row.path).weight());
         let unknown = Self {
             row: None,
             below: below_base(path),
             deployment: None,
             described: None,
+            named: Named::default(),
         };
-        if let Some((row, base)) = found {
+        if let Some((row, end)) = found {
+            let base = end.base;
             let deployment = base.rsplit_once(DEPLOYMENTS).map(|(_, name)| name);
             return Self {
                 row: Some(row),
                 below: path.get(base.len()..).unwrap_or(path),
                 deployment: deployment.filter(|name| !name.is_empty() && !name.contains('/')),
                 described: None,
+                named: end.named,
             };
         }
         let models = TABLE.iter().find(|row| row.does == Does::Models);
@@ -73,11 +86,22 @@ impl<'a> Endpoint<'a> {
         self.row.map_or("unknown", |row| row.name)
     }
 
+    /// The objects that the path names, outermost first: each must be the caller's.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (Kind, &'a str)> + use<'a> {
+        let named = self.named.outermost_first();
+        named.filter_map(|(name, id)| Some((Kind::named(name)?, id)))
+    }
+
     /// Whether its clients parse Anthropic's errors and not OpenAI's.
     pub(crate) fn is_anthropic(&self) -> bool {
         self.row
             .is_some_and(|row| row.path.starts_with("/messages"))
     }
+}
+
+/// Every row there is.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().chain(work::ROWS)
 }
 
 /// Whether a path in front of an endpoint's own is a base path: plain segments, which no server reads otherwise.
@@ -86,8 +110,8 @@ fn is_base(base: &str) -> bool {
     base.is_empty() || (base.starts_with('/') && base.bytes().all(is_plain))
 }
 
-/// Whether some server could take the path for a metered one that it is not to us: in another case, escaped, or with
-/// slashes behind it. Such a request would be answered and not charged.
+/// Whether some server could take the path for one of the table that it is not to us: in another case, escaped, or with
+/// slashes behind it. Such a request would be answered and not charged, or show what is another's.
 pub(crate) fn resembles_metered(method: &Method, path: &str) -> bool {
     let mut plain = path.to_owned();
     // Escapes of escapes: some server on the way may open them once more.
@@ -107,10 +131,15 @@ pub(crate) fn resembles_metered(method: &Method, path: &str) -> bool {
         .collect();
     let plain = segments.join("/").to_lowercase();
     let plain = plain.trim_end_matches('/');
-    let costs = |row: &Row| matches!(row.does, Does::Metered(_) | Does::Refused);
-    TABLE
-        .iter()
-        .any(|row| row.method == *method && costs(row) && plain.ends_with(row.path))
+    let matters = |row: &Row| {
+        matches!(
+            row.does,
+            Does::Metered(_) | Does::Refused | Does::Kept(_) | Does::Work(_)
+        )
+    };
+    rows().any(|row| {
+        row.method == *method && matters(row) && Template(row.path).resembles_end_of(plain)
+    })
 }
 
 /// The part of a path that is appended to an upstream's base: `/v1/chat/completions` → `/chat/completions`.
@@ -147,7 +176,16 @@ mod tests {
 
     #[test]
     fn endpoints_are_found_under_any_base() {
-        for base in ["", "/v1", "/openai/v1", "/api/v1", "/v1beta/openai"] {
+        for base in [
+            "",
+            "/v1",
+            "/openai/v1",
+            "/api/v1",
+            // Gemini's and Vertex' compatible endpoints, and Azure's AI services.
+            "/v1beta/openai",
+            "/v1/projects/p-1/locations/us-central1/endpoints/openapi",
+            "/models",
+        ] {
             let path = format!("{base}/chat/completions");
             let chat = ("chat/completions", "/chat/completions", None);
             assert_eq!(found(Method::POST, &path), chat);
@@ -177,12 +215,12 @@ mod tests {
     #[test]
     fn other_methods_and_look_alikes_are_unknown() {
         for (method, path) in [
-            (Method::GET, "/v1/chat/completions"),
+            (Method::PUT, "/v1/chat/completions"),
             (Method::POST, "/v1/chat/completions/"),
             (Method::POST, "/v1/Chat/Completions"),
             (Method::POST, "/v1%20/chat/completions"),
             (Method::POST, "v1/chat/completions"),
-            (Method::POST, "/v1/xchat/completion"),
+            (Method::POST, "/v1/xchat/completionx"),
             (Method::GET, "/v1/models/"),
             (Method::POST, "/v1/videos"),
         ] {
@@ -216,7 +254,53 @@ mod tests {
             assert!(resembles_metered(&Method::POST, path), "{path}");
         }
         assert!(!resembles_metered(&Method::POST, "/v1/files"));
-        assert!(!resembles_metered(&Method::GET, "/v1/chat/completions"));
+        assert!(!resembles_metered(&Method::PUT, "/v1/chat/completions"));
+        for path in ["/v1/responses/resp%5F1", "/v1/Responses/resp_1/"] {
+            assert!(resembles_metered(&Method::GET, path), "{path}");
+        }
+        assert!(!resembles_metered(&Method::GET, "/v1/batches/batch_1"));
+    }
+
+    #[test]
+    fn objects_in_paths_are_told_and_the_longest_row_wins() {
+        let told = |method: Method, path| {
+            let endpoint = Endpoint::find(&method, path);
+            (endpoint.name(), endpoint.objects().collect::<Vec<_>>())
+        };
+        let one = vec![(Kind::Response, "resp_1")];
+        assert_eq!(
+            told(Method::GET, "/openai/v1/responses/resp_1"),
+            ("responses/get", one.clone())
+        );
+        assert_eq!(
+            told(Method::POST, "/responses/resp_1/cancel"),
+            ("responses/cancel", one)
+        );
+        // An id is an id, whatever else the path could end in.
+        assert_eq!(
+            told(Method::POST, "/v1/conversations/responses"),
+            (
+                "conversations/update",
+                vec![(Kind::Conversation, "responses")]
+            )
+        );
+        assert_eq!(
+            told(Method::GET, "/v1/conversations/conv_1/items/msg_1"),
+            ("conversations/items", vec![(Kind::Conversation, "conv_1")])
+        );
+        assert_eq!(
+            told(Method::POST, "/v1/responses/compact"),
+            ("responses/compact", vec![])
+        );
+    }
+
+    #[test]
+    fn names_in_paths_are_kinds() {
+        for row in rows() {
+            for name in Template(row.path).names() {
+                assert!(name == "id" || Kind::named(name).is_some(), "{}", row.path);
+            }
+        }
     }
 
     #[test]

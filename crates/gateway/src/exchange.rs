@@ -1,7 +1,10 @@
 //! One exchange, from admission to settlement, in the order things happen.
 
 mod forward;
+mod objects;
 mod relay;
+mod shelf;
+mod work;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -19,7 +22,7 @@ use tokio::{
 use tracing::error;
 
 use crate::{
-    admission,
+    admission, billing,
     body::RequestBody,
     counting::{Counted, Counting},
     endpoint::{BoundBy, Does, Endpoint, Metered, is_ambiguous, resembles_metered},
@@ -45,6 +48,9 @@ type Reply = Response<ReplyBody>;
 
 /// The header that names the exchange, and so its charge, on every answer.
 pub(crate) const EXCHANGE_HEADER: HeaderName = HeaderName::from_static("x-turnpike-exchange");
+
+/// How often a request that got no connection moves on to another upstream.
+const MOVES_MAX: usize = 2;
 
 /// Bytes of text per token, where no tokenizer has counted: what English comes to.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -209,11 +215,25 @@ impl Exchange {
                     Some(name) => models::one(&catalog, &token, name, now_ms)?,
                     None => models::list(&catalog, &token, now_ms),
                 };
-                Ok(self.answer_own(&answer))
+                Ok(self.answer_own(answer.to_string()))
+            }
+            Some(Does::Billing(asked)) => {
+                let query = request.uri().query();
+                let now_s = now_ms.div_euclid(1000);
+                let answer = billing::answer(asked, &gateway.ledger, &token, query, now_s).await?;
+                Ok(self.answer_own(answer))
             }
             Some(Does::Refused) => Err(Refusal::NotOffered {
                 target: target(&request),
             }),
+            Some(Does::Work(work)) => {
+                // Boxed: the rarer way must not make every exchange's task as large as itself.
+                Box::pin(self.work(endpoint, work, token, entry, request)).await
+            }
+            Some(Does::Kept(act)) if shelf::is_here(endpoint, act) => {
+                Box::pin(self.shelf(endpoint, act, token, entry, request)).await
+            }
+            Some(Does::Kept(act)) => Err(objects::refuse(act, endpoint)),
             None if may_forward => self.unmetered(endpoint, token, entry, request).await,
             None => Err(self.unknown_path(&request)),
         }
@@ -305,22 +325,48 @@ impl Exchange {
         let splice = (inject && facts.stream)
             .then(|| Splice::include_usage(&facts))
             .flatten();
-        let (hold, admitted) = self.admit(&asked, facts).await?;
+        let (hold, mut admitted) = self.admit(&asked, facts).await?;
         let (counting, frames) = match &splice {
             Some(splice) => (None, splice.apply(0, frames)),
             None => (self.count(&asked, &admitted, &frames, sound), frames),
         };
-        let (pool, gateway) = (&self.worker.pool, &self.worker.gateway);
         let injected = splice.is_some();
-        let sending = forward::send(
-            pool,
-            &asked.route,
-            &asked.head,
-            Replay::new(frames, sized),
-            injected,
-        );
-        let sent = forward::in_time(gateway, sending).await;
+        let sent = self
+            .send_or_move(&mut asked, &mut admitted, frames, sized, injected)
+            .await;
         WentUp::new(asked.metered.api, sent, hold, admitted, counting, injected).await
+    }
+
+    /// Sends a body that is all here. Where no connection comes about, nobody has any of it: then it moves on to another upstream of the model,
+    /// as often as there are others and [`MOVES_MAX`] allows. After the last byte it never moves.
+    async fn send_or_move(
+        &mut self,
+        asked: &mut Asked,
+        admitted: &mut Admitted,
+        frames: Vec<Bytes>,
+        sized: bool,
+        injected: bool,
+    ) -> Result<Response<Answer>, Refusal> {
+        let (pool, gateway) = (self.worker.pool.clone(), Arc::clone(&self.worker.gateway));
+        let mut tried = vec![asked.route.place.id];
+        loop {
+            let body = Replay::new(frames.clone(), sized);
+            let sending = forward::send(&pool, &asked.route, &asked.head, body, injected);
+            let sent = forward::in_time(&gateway, sending).await;
+            let Err(refusal) = &sent else { return sent };
+            if !refusal.is_unsent() || tried.len() > MOVES_MAX {
+                return sent;
+            }
+            let (catalog, dialect) = (&asked.catalog, asked.route.place.dialect);
+            let instead = gateway
+                .places
+                .instead_of(catalog, &admitted.model, &tried, dialect);
+            let Some(place) = instead else { return sent };
+            tried.push(place.id);
+            self.record().upstream = Some(place.name.clone());
+            (admitted.upstream, admitted.upstream_key) = (place.id, place.key_id);
+            asked.route = asked.route.to(place);
+        }
     }
 
     /// Sends a body that is still coming, and admits it before its last byte goes. The inner error is an answer
@@ -423,6 +469,7 @@ impl Exchange {
             endpoint: record.endpoint,
             file_ms: None,
             started_at_ms: record.started_at_ms,
+            cost: route.place.cost,
             upstream: route.place.id,
             upstream_key,
         };

@@ -4,6 +4,7 @@ mod admin;
 mod admission;
 mod answer;
 mod azure;
+mod billing;
 mod body;
 mod cli;
 mod commands;
@@ -14,6 +15,7 @@ mod exchange;
 mod fatal;
 mod front_doors;
 mod gateway;
+mod health;
 mod limits;
 mod models;
 mod passing;
@@ -32,6 +34,7 @@ mod telemetry;
 mod through;
 mod units;
 mod upload;
+mod work;
 mod worker;
 mod workers;
 
@@ -52,6 +55,17 @@ fn main() -> ExitCode {
 }
 
 fn run(command: cli::Command) -> Result<ExitCode, fatal::Fatal> {
+    // These want neither settings nor a database.
+    match &command {
+        cli::Command::Completions { shell } => {
+            cli::completions(*shell);
+            return Ok(ExitCode::SUCCESS);
+        }
+        cli::Command::Man { dir } => {
+            return cli::manual(dir.as_deref()).map(|()| ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
     let mut settings = settings::Settings::from_env()?;
     if let cli::Command::Chatbot(mode) = &command {
         commands::chatbot_mode(mode, &mut settings)?;

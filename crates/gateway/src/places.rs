@@ -5,17 +5,18 @@ use std::{
     fmt,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
-use ledger::{Catalog, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
+use ledger::{Catalog, CostBy, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
 use proxy::{Egress, Target, headers::Credential};
 
 use crate::{
+    health::{self, Health},
     refusal::Refusal,
     settings::{self, Secret},
 };
@@ -32,6 +33,10 @@ pub(crate) struct Place {
     /// Put before the client's own: an API's version, say.
     pub(crate) query: Option<String>,
     pub(crate) dialect: Dialect,
+    /// Whose figure is charged for what it answers.
+    pub(crate) cost: CostBy,
+    /// How requests with this credential fare.
+    pub(crate) health: Arc<Health>,
 }
 
 /// Every place, kept in step with the catalog.
@@ -41,7 +46,16 @@ pub(crate) struct Places {
     /// Serves one model in the fallback's stead.
     second: Option<(&'static str, Arc<Place>)>,
     resolved: ArcSwap<Resolved>,
+    /// Outlives catalogs: a new price is no reason to ask a refused key again.
+    health: Healths,
 }
+
+/// Whose health: an upstream's key, or the upstream without one.
+type Key = (UpstreamId, Option<UpstreamKeyId>);
+
+/// The health of every key that was ever resolved; there are as many as rows.
+#[derive(Default)]
+struct Healths(Mutex<HashMap<Key, Arc<Health>>>);
 
 /// The upstreams of one catalog.
 #[derive(Default)]
@@ -58,6 +72,20 @@ struct Keys {
     next: AtomicUsize,
 }
 
+/// Whose turn it is.
+struct Turn {
+    place: Arc<Place>,
+    /// It should be left alone, and so should all its upstream's others.
+    rests: bool,
+}
+
+/// How one key stands.
+pub(crate) struct Standing {
+    pub(crate) upstream: String,
+    pub(crate) key: Option<UpstreamKeyId>,
+    pub(crate) rests: bool,
+}
+
 /// Most turns of one upstream's cycle: beyond it weights are cut.
 const TURNS_MAX: usize = 1_000;
 
@@ -68,6 +96,7 @@ impl Places {
             fallback: Arc::new(fallback),
             second: None,
             resolved: ArcSwap::default(),
+            health: Healths::default(),
         }
     }
 
@@ -92,12 +121,22 @@ impl Places {
             .transpose()
     }
 
-    /// Where this model goes.
+    /// Where this model goes: the first of its upstreams that has a key which is not resting, else the first of all.
     ///
     /// # Errors
     /// 404 when no upstream serves it, 503 when the upstream's row cannot be used.
     pub(crate) fn for_model(&self, catalog: &Catalog, model: &str) -> Result<Arc<Place>, Refusal> {
-        match catalog.candidates(model).first() {
+        let candidates = catalog.candidates(model);
+        if candidates.len() > 1 {
+            let well = candidates.iter().find_map(|upstream| {
+                let turn = self.turn(catalog, upstream.id).ok()?;
+                (!turn.rests).then_some(turn.place)
+            });
+            if let Some(place) = well {
+                return Ok(place);
+            }
+        }
+        match candidates.first() {
             Some(upstream) => self.place(catalog, upstream.id),
             None if catalog.upstreams().is_empty() => Ok(match &self.second {
                 Some((second, place)) if *second == model => Arc::clone(place),
@@ -107,6 +146,21 @@ impl Places {
                 model: model.to_owned(),
             }),
         }
+    }
+
+    /// Where a request that got no connection may go instead: the model's next upstream that is spoken to alike.
+    pub(crate) fn instead_of(
+        &self,
+        catalog: &Catalog,
+        model: &str,
+        tried: &[Option<UpstreamId>],
+        dialect: Dialect,
+    ) -> Option<Arc<Place>> {
+        catalog
+            .candidates(model)
+            .into_iter()
+            .filter(|upstream| upstream.dialect == dialect && !tried.contains(&Some(upstream.id)))
+            .find_map(|upstream| self.place(catalog, upstream.id).ok())
     }
 
     /// The first upstream by priority.
@@ -136,11 +190,51 @@ impl Places {
         }
     }
 
+    /// Where an object is kept: at this upstream, with the key it was made with if that is still there.
+    ///
+    /// # Errors
+    /// 503 when the upstream is gone, or its row cannot be used.
+    pub(crate) fn keeping(
+        &self,
+        catalog: &Catalog,
+        upstream: Option<UpstreamId>,
+        key: Option<UpstreamKeyId>,
+    ) -> Result<Arc<Place>, Refusal> {
+        let Some(upstream) = upstream else {
+            return Ok(Arc::clone(&self.fallback));
+        };
+        let any = self.place(catalog, upstream)?;
+        let resolved = self.resolved.load();
+        let keys = resolved.upstreams.get(&upstream).and_then(Option::as_ref);
+        let own = keys.and_then(|keys| keys.turns.iter().find(|place| place.key_id == key));
+        Ok(own.map_or(any, Arc::clone))
+    }
+
     fn place(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Arc<Place>, Refusal> {
+        self.turn(catalog, upstream).map(|turn| turn.place)
+    }
+
+    /// Every key in use, and whether it rests.
+    pub(crate) fn standing(&self, catalog: &Catalog) -> Vec<Standing> {
+        let now_ms = health::now_ms();
+        let all = catalog.upstreams().iter().flat_map(|upstream| {
+            let keys = upstream.keys.iter().map(|key| Some(key.id));
+            let none = upstream.keys.is_empty().then_some(None);
+            keys.chain(none).map(|key| Standing {
+                upstream: upstream.name.clone(),
+                key,
+                rests: self.health.of((upstream.id, key)).rests_until_ms() > now_ms,
+            })
+        });
+        all.collect()
+    }
+
+    fn turn(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Turn, Refusal> {
         let mut resolved = self.resolved.load();
         if resolved.generation != catalog.generation() {
             // Two workers may both resolve; they come to the same result.
-            self.resolved.store(Arc::new(Resolved::of(catalog)));
+            self.resolved
+                .store(Arc::new(Resolved::of(catalog, &self.health)));
             resolved = self.resolved.load();
         }
         match resolved.upstreams.get(&upstream) {
@@ -153,9 +247,9 @@ impl Places {
 }
 
 impl Resolved {
-    fn of(catalog: &Catalog) -> Self {
+    fn of(catalog: &Catalog, health: &Healths) -> Self {
         let upstreams = catalog.upstreams().iter().map(|upstream| {
-            let keys = resolve(upstream).map_err(|error| {
+            let keys = resolve(upstream, health).map_err(|error| {
                 tracing::error!(upstream = upstream.name, "upstream.unusable: {error}")
             });
             (upstream.id, keys.ok())
@@ -168,51 +262,88 @@ impl Resolved {
 }
 
 impl Keys {
-    fn take_turn(&self) -> Arc<Place> {
-        let turn = self
+    /// The next key in turn that is not resting; where all are, the one whose rest ends first.
+    fn take_turn(&self) -> Turn {
+        let now_ms = health::now_ms();
+        let first = self
             .next
             .fetch_add(1, Ordering::Relaxed)
             .checked_rem(self.turns.len())
             .unwrap_or(0);
-        Arc::clone(&self.turns[turn])
+        let (before, from) = self.turns.split_at(first);
+        let mut in_turn = from.iter().chain(before);
+        let well = in_turn.find(|place| place.health.is_available(now_ms));
+        let soonest = || {
+            self.turns
+                .iter()
+                .min_by_key(|place| place.health.rests_until_ms())
+        };
+        Turn {
+            rests: well.is_none(),
+            place: Arc::clone(well.or_else(soonest).unwrap_or(&self.turns[0])),
+        }
+    }
+}
+
+impl Healths {
+    fn of(&self, key: Key) -> Arc<Health> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(key).or_default())
     }
 }
 
 /// One upstream's places. Never empty: without a key there is one place that sends none.
-fn resolve(upstream: &Upstream) -> Result<Keys, String> {
+fn resolve(upstream: &Upstream, health: &Healths) -> Result<Keys, String> {
+    let mut turns = Vec::new();
+    for (weight, place) in each_key(upstream)? {
+        let mut place = place?;
+        place.health = health.of((upstream.id, place.key_id));
+        let keyed = Arc::new(place);
+        turns.extend(std::iter::repeat_n(keyed, weight as usize).take(TURNS_MAX));
+    }
+    Ok(Keys {
+        turns,
+        next: AtomicUsize::new(0),
+    })
+}
+
+/// A key's weight, and its place or why it has none.
+type Weighted = (u32, Result<Place, String>);
+
+/// One place for each of an upstream's keys; without a key one that sends none.
+///
+/// # Errors
+/// When the upstream itself cannot be used: its address, its proxy.
+pub(crate) fn each_key(upstream: &Upstream) -> Result<Vec<Weighted>, String> {
     let say = |what: &str, why: &dyn fmt::Display| format!("its {what} cannot be used: {why}");
     let target = Target::parse(&upstream.base_url).map_err(|error| say("base_url", &error))?;
     let egress = match &upstream.proxy {
         Some(proxy) => Egress::parse(proxy).map_err(|error| say("proxy", &error))?,
         None => Egress::Direct,
     };
-    let place = |key_id, credential| {
-        Arc::new(Place {
-            id: Some(upstream.id),
-            key_id,
-            name: upstream.name.clone(),
-            target: target.clone(),
-            egress: egress.clone(),
-            credential,
-            query: None,
-            dialect: upstream.dialect,
-        })
+    let place = |key_id, credential| Place {
+        id: Some(upstream.id),
+        key_id,
+        name: upstream.name.clone(),
+        target: target.clone(),
+        egress: egress.clone(),
+        credential,
+        query: None,
+        dialect: upstream.dialect,
+        cost: upstream.cost,
+        health: Arc::default(),
     };
-    let mut turns = Vec::new();
-    for key in &upstream.keys {
-        let keyed = place(
-            Some(key.id),
-            Some(credential(&key.secret, upstream.dialect).map_err(|error| say("key", &error))?),
-        );
-        turns.extend(std::iter::repeat_n(keyed, key.weight as usize).take(TURNS_MAX));
+    if upstream.keys.is_empty() {
+        return Ok(vec![(1, Ok(place(None, None)))]);
     }
-    if turns.is_empty() {
-        turns.push(place(None, None));
-    }
-    Ok(Keys {
-        turns,
-        next: AtomicUsize::new(0),
-    })
+    let keyed = upstream.keys.iter().map(|key| {
+        let credential = credential(&key.secret, upstream.dialect);
+        let place = credential
+            .map(|credential| place(Some(key.id), Some(credential)))
+            .map_err(|error| say("key", &error));
+        (key.weight, place)
+    });
+    Ok(keyed.collect())
 }
 
 /// What to show an upstream for this secret.

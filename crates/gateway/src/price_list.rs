@@ -25,6 +25,7 @@ mod fees;
 mod images;
 mod key;
 mod report;
+mod videos;
 
 /// What to take from the list, and under which names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +83,7 @@ pub(crate) fn read(text: &str, options: &Options) -> Result<PriceList, PriceList
         }
     }
     images.add_to(&mut list);
+    videos::take_sizes(&mut list);
     dated::take_tiers_of_aliases(&mut list);
     Ok(list)
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use ledger::{Catalog, Charge, End, Mark, UpstreamId, UpstreamKeyId};
+use ledger::{Catalog, Charge, CostBy, End, Mark, UpstreamId, UpstreamKeyId};
 use meter::{Api, Reading, RequestFacts};
-use tariff::{Amount, Buckets, Flags, Line, PriceId, Quote, Units, Usage, undated};
+use tariff::{
+    Amount, Book, Buckets, Flags, Line, PriceId, ProviderCost, Quote, Units, Usage, undated,
+};
 use tracing::error;
 
 use crate::units;
@@ -24,6 +26,8 @@ pub(crate) struct Admitted {
     /// How long the uploaded audio plays, where its answer may not say.
     pub(crate) file_ms: Option<u64>,
     pub(crate) started_at_ms: i64,
+    /// Whose figure is charged.
+    pub(crate) cost: CostBy,
     pub(crate) upstream: Option<UpstreamId>,
     pub(crate) upstream_key: Option<UpstreamKeyId>,
 }
@@ -57,10 +61,20 @@ pub(crate) fn reckon(
     if let Some(line) = usage.lines.first_mut() {
         line.units.requests = 1;
     }
+    units::size_searches(&mut usage, admitted.facts.search_size);
     let model_answered = reading.model;
     let priced = price(admitted, &usage, model_answered.as_deref());
-    let (mut amount, price, flags) = match (priced, mark, usage.provider_cost) {
-        (Ok(sum), Mark::ProviderCost, Some(cost)) => (cost, sum.price, usage.flags),
+    let told = usage.provider_cost;
+    let cost = told.and_then(|told| admitted.cost.of(told));
+    if cost.is_some() && mark == Mark::Measured && admitted.cost != CostBy::Price {
+        mark = Mark::ProviderCost;
+    }
+    let (mut amount, price, flags) = match (priced, mark, cost) {
+        // Where it is the provider's figure that counts, a model it chose may have no price here.
+        (priced, Mark::ProviderCost, Some(cost)) => {
+            let price = priced.map_or(admitted.quote.default_price(), |sum| sum.price);
+            (cost, price, usage.flags)
+        }
         // Nothing could be read, so nothing can be reckoned: the bound is the one estimate that is not too small.
         (Ok(sum), ..) if reading.lost && mark == Mark::Estimated => (held, sum.price, usage.flags),
         (Ok(sum), ..) => (sum.amount, sum.price, sum.flags | usage.flags),
@@ -95,13 +109,14 @@ pub(crate) fn reckon(
             usage.lines.first().map(|line| &line.units),
         ),
         flags,
-        provider_cost: usage.provider_cost,
+        provider_cost: told.and_then(ProviderCost::amount),
         status: passage.status,
         end: passage.end,
         upstream: admitted.upstream,
         upstream_key: admitted.upstream_key,
         response_id: reading.response_id,
         key: None,
+        object: None,
         started_at_ms: admitted.started_at_ms,
         head_after_ms: Some(passage.head_after_ms),
         first_byte_after_ms: passage.first_byte_after_ms,
@@ -147,7 +162,8 @@ fn used(admitted: &Admitted, reading: &Reading, passage: &Passage) -> Option<(Us
         return Some((usage, Mark::Estimated));
     }
     let units = usage.lines.iter().all(|line| line.units.is_none());
-    let says_only_cost = total.total() == 0 && units && usage.provider_cost > Some(Amount::ZERO);
+    let says_only_cost =
+        total.total() == 0 && units && usage.provider_cost > Some(ProviderCost::ZERO);
     let mark = if says_only_cost {
         Mark::ProviderCost
     } else {
@@ -203,10 +219,23 @@ fn estimate(admitted: &Admitted, output_tokens: u64) -> Usage {
 /// name less the date), else the name that was asked for. Of a name and its dated form, the price set last decides:
 /// an operator who prices `gpt-4o` anew means the answers that call themselves `gpt-4o-2024-08-06` as well.
 fn quote_for(admitted: &Admitted, answered: Option<&str>) -> Quote {
-    let asked = &admitted.quote;
-    let at_ms = admitted.started_at_ms;
-    let own = answered.and_then(|model| admitted.catalog.book().quote_named(model, at_ms));
-    let is_dated_form = answered.and_then(undated) == Some(&admitted.model);
+    quote_of(
+        admitted.catalog.book(),
+        (&admitted.quote, &admitted.model),
+        answered,
+        admitted.started_at_ms,
+    )
+}
+
+/// The same for whoever has no exchange: the rows and the name of the model that was asked for, and the one that answered.
+pub(crate) fn quote_of(
+    book: &Book,
+    (asked, model): (&Quote, &str),
+    answered: Option<&str>,
+    at_ms: i64,
+) -> Quote {
+    let own = answered.and_then(|model| book.quote_named(model, at_ms));
+    let is_dated_form = answered.and_then(undated) == Some(model);
     match own {
         Some(own) if !(is_dated_form && set_ms(asked) > set_ms(&own)) => own,
         _ => asked.clone(),

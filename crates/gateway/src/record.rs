@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     refusal::Refusal,
-    telemetry::{CodeLabel, ExchangeLabels, MarkLabel, Metrics, SideLabel},
+    telemetry::{CodeLabel, ExchangeLabels, Metrics},
 };
 
 /// Everything the log line says. It is written when the record is dropped, wherever that happens.
@@ -108,23 +108,8 @@ impl Record {
     /// Notes the charge that was handed to the ledger.
     pub(crate) fn charged(&mut self, amount: Amount, mark: Mark, buckets: &Buckets) {
         self.charge = Some((amount, mark));
-        self.metrics
-            .charges
-            .get_or_create(&MarkLabel {
-                mark: mark.as_str(),
-            })
-            .inc();
-        self.metrics
-            .tokens
-            .get_or_create(&SideLabel { side: "input" })
-            .inc_by(buckets.input());
-        self.metrics
-            .tokens
-            .get_or_create(&SideLabel { side: "output" })
-            .inc_by(buckets.output());
-        self.metrics
-            .charged_nano_usd
-            .inc_by(amount.nano().unsigned_abs());
+        let model = self.model.as_deref().unwrap_or("none");
+        self.metrics.charged(model, amount, mark, buckets);
     }
 
     /// The metrics this record counts in.

@@ -39,6 +39,25 @@ pub(crate) enum Refusal {
         /// As the request names it.
         model: String,
     },
+    /// What the provider keeps under this id is not the caller's, or there is no such thing: which of them is not told.
+    ObjectNotFound {
+        /// In plain words: `response`.
+        kind: &'static str,
+        /// As the request names it.
+        id: String,
+        /// Where the body names it; `None` for the path.
+        param: Option<&'static str>,
+    },
+    /// What is to be deleted is still worked on, or not yet charged.
+    StillAtWork {
+        /// The job.
+        id: String,
+    },
+    /// The list would show what other customers keep with the provider.
+    ListsOthers {
+        /// In plain words: `response`.
+        kind: &'static str,
+    },
     /// Balance or budget does not cover what the request can cost.
     InsufficientQuota {
         /// The parameter that limits this endpoint's output; `None` where there is none.
@@ -174,6 +193,14 @@ const UNAVAILABLE_RETRY_MS: u64 = 1_000;
 const CONCURRENCY_RETRY_MS: u64 = 500;
 
 impl Refusal {
+    /// Whether no upstream has had any of the request's last byte, so that another may be asked.
+    pub(crate) const fn is_unsent(&self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnreachable { sent: false } | Self::UpstreamTimeout { sent: false }
+        )
+    }
+
     fn row(&self) -> Row {
         let row = |status, kind, code, message: String| Row {
             status,
@@ -220,6 +247,27 @@ impl Refusal {
                     format!("The model `{model}` does not exist or you do not have access to it. GET /v1/models lists what this access token may use."),
                 )
             },
+            Self::ObjectNotFound { kind, id, param } => Row {
+                param: param.map(Into::into),
+                ..row(
+                    StatusCode::NOT_FOUND,
+                    invalid,
+                    "not_found",
+                    format!("No {kind} found with id '{id}'."),
+                )
+            },
+            Self::StillAtWork { id } => row(
+                StatusCode::CONFLICT,
+                invalid,
+                "still_at_work",
+                format!("'{id}' is still worked on, or has ended and is not yet charged: delete it a little later."),
+            ),
+            Self::ListsOthers { kind } => row(
+                StatusCode::FORBIDDEN,
+                invalid,
+                "not_offered",
+                format!("This gateway does not list {kind}s, since the provider's list has those of other customers too: keep the ids that you were given, and get each by its own."),
+            ),
             Self::InsufficientQuota { param, bound, available, of, fitting } => Row {
                 retry: Retry::Never,
                 ..row(
@@ -520,7 +568,42 @@ mod tests {
     }
 
     #[test]
-    fn unknown_models_and_paths_are_404() {
+    fn what_is_worked_on_is_409() {
+        let id = "batch_1".into();
+        assert_row(
+            &Refusal::StillAtWork { id },
+            409,
+            INVALID,
+            "still_at_work",
+            &[],
+        );
+    }
+
+    #[test]
+    fn lists_of_what_others_keep_are_403() {
+        let kind = "chat completion";
+        assert_row(
+            &Refusal::ListsOthers { kind },
+            403,
+            INVALID,
+            "not_offered",
+            &[],
+        );
+    }
+
+    #[test]
+    fn unknown_models_objects_and_paths_are_404() {
+        assert_row(
+            &Refusal::ObjectNotFound {
+                kind: "response",
+                id: "resp_1".into(),
+                param: Some("previous_response_id"),
+            },
+            404,
+            INVALID,
+            "not_found",
+            &[],
+        );
         assert_row(
             &Refusal::ModelNotFound { model: "x".into() },
             404,

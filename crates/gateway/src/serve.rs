@@ -14,9 +14,10 @@ use std::{
 };
 
 use fronts::Fronts;
-use ledger::{Dialect, Ledger};
+use ledger::{CostBy, Dialect, Ledger};
 use proxy::{
-    Doors, DoorsLimits, Egress, PoolLimits, Target, headers::Credential, server::listener, tls,
+    Doors, DoorsLimits, Egress, Pool, PoolLimits, Target, headers::Credential, server::listener,
+    tls,
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -40,6 +41,7 @@ use crate::{
     sound::SOUNDS_MAX,
     startup::{self, Database, FirstStart},
     telemetry::Metrics,
+    work,
     workers::{self, Equipment},
 };
 
@@ -182,6 +184,8 @@ fn listen(
         grace: Duration::from_secs(listen.shutdown_seconds),
         shutdown: shutdown.clone(),
     };
+    let pool = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
+    tokio::spawn(work::poll(Arc::clone(gateway), pool));
     let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
         workers::start(number, listener, Arc::clone(gateway), equipment.clone())
     });
@@ -221,7 +225,7 @@ fn doors(listen: &settings::Listen, workers: usize) -> Result<Doors, Fatal> {
     let doors = Doors::new(DoorsLimits {
         connections_max: listen.connections_max.get().div_ceil(workers),
         header_timeout: Duration::from_secs(listen.client_idle_seconds.get()),
-        stall_timeout: Duration::from_secs(listen.client_stall_seconds.get()),
+        reader_timeout: Duration::from_secs(listen.client_stall_seconds.get()),
         ..DoorsLimits::default()
     });
     let (Some(certificate), Some(key)) = (&listen.tls_cert, &listen.tls_key) else {
@@ -233,14 +237,14 @@ fn doors(listen: &settings::Listen, workers: usize) -> Result<Doors, Fatal> {
     Ok(doors.with_tls(config))
 }
 
-fn roots(upstream: &settings::Upstream) -> tls::Roots {
+pub(crate) fn roots(upstream: &settings::Upstream) -> tls::Roots {
     upstream
         .ssl_cert_file
         .clone()
         .map_or(tls::Roots::Platform, tls::Roots::File)
 }
 
-fn pool_limits(upstream: &settings::Upstream) -> PoolLimits {
+pub(crate) fn pool_limits(upstream: &settings::Upstream) -> PoolLimits {
     PoolLimits {
         connections_max: upstream.upstream_connections_max.get(),
         connect_timeout: Duration::from_secs(upstream.connect_timeout_seconds.get()),
@@ -264,6 +268,8 @@ async fn fallback(settings: &settings::Upstream) -> Result<(Place, Option<Sandbo
             credential: None,
             query: None,
             dialect: Dialect::OpenAi,
+            cost: CostBy::Price,
+            health: Arc::default(),
         })
     };
     let key = settings

@@ -1,15 +1,24 @@
 //! What the program tells about itself: log lines and metrics.
 
-use std::io::IsTerminal as _;
+use std::{
+    collections::HashSet,
+    io::IsTerminal as _,
+    sync::{Mutex, PoisonError},
+};
 
+use ledger::Mark;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use tariff::{Amount, Buckets};
 use tracing_subscriber::EnvFilter;
 
-use crate::settings::{Log, LogFormat, SettingsError};
+use crate::{
+    places::Standing,
+    settings::{Log, LogFormat, SettingsError},
+};
 
 /// Starts logging to standard error. Standard output stays free for what commands print.
 pub(crate) fn start_logging(log: &Log) -> Result<(), SettingsError> {
@@ -41,10 +50,10 @@ pub(crate) struct Metrics {
     pub(crate) refusals: Family<CodeLabel, Counter>,
     /// Charges by how their figure came about.
     pub(crate) charges: Family<MarkLabel, Counter>,
-    /// Tokens charged, by side.
-    pub(crate) tokens: Family<SideLabel, Counter>,
-    /// Money charged.
-    pub(crate) charged_nano_usd: Counter,
+    tokens: Family<SideLabels, Counter>,
+    charged_nano_usd: Family<ModelLabel, Counter>,
+    /// The models told apart so far.
+    models: Mutex<HashSet<String>>,
     /// Exchanges open now.
     pub(crate) open_exchanges: Gauge,
     /// Charges handed to the ledger and not yet durable.
@@ -54,6 +63,7 @@ pub(crate) struct Metrics {
     homeless: Gauge,
     interrupted: Gauge,
     lease_statements: Gauge,
+    key_resting: Family<KeyLabels, Gauge>,
     /// 1 while the settle writer and `LISTEN` have their connections.
     database_connected: Gauge,
     /// From the request's facts to the hold.
@@ -84,17 +94,34 @@ pub(crate) struct CodeLabel {
     pub(crate) code: &'static str,
 }
 
+/// One of an upstream's keys; `none` where it is asked without.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct KeyLabels {
+    pub(crate) upstream: String,
+    pub(crate) key: String,
+}
+
 /// A charge's mark.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct MarkLabel {
     pub(crate) mark: &'static str,
 }
 
-/// `input` or `output`.
+/// `input` or `output`, of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct SideLabel {
-    pub(crate) side: &'static str,
+struct SideLabels {
+    model: String,
+    side: &'static str,
 }
+
+/// A model as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: String,
+}
+
+/// How many models are told apart; whatever comes later is counted as `other`. Clients name models, and each name is a time series.
+const MODELS_MAX: usize = 200;
 
 /// Upper edges in seconds: from a tenth of a millisecond to ten minutes.
 const BUCKETS: [f64; 14] = [
@@ -111,9 +138,11 @@ impl Metrics {
             refusals: Family::default(),
             charges: Family::default(),
             tokens: Family::default(),
-            charged_nano_usd: Counter::default(),
+            charged_nano_usd: Family::default(),
+            models: Mutex::default(),
             open_exchanges: Gauge::default(),
             settling: Gauge::default(),
+            key_resting: Family::default(),
             database_connected: Gauge::default(),
             journal_records: Gauge::default(),
             journal_bytes: Gauge::default(),
@@ -149,10 +178,14 @@ impl Metrics {
             "Charges by how their figure came about",
             self.charges.clone(),
         );
-        registry.register("tokens", "Tokens charged, by side", self.tokens.clone());
+        registry.register(
+            "tokens",
+            "Tokens charged, by model and side",
+            self.tokens.clone(),
+        );
         registry.register(
             "charged_nano_usd",
-            "Money charged, in nano-USD",
+            "Money charged, in nano-USD, by model",
             self.charged_nano_usd.clone(),
         );
         registry.register(
@@ -196,6 +229,11 @@ impl Metrics {
             registry.register(name, help, gauge.clone());
         }
         registry.register(
+            "upstream_key_resting",
+            "1 while an upstream's key is left alone after errors; 0 while it is well",
+            self.key_resting.clone(),
+        );
+        registry.register(
             "first_gate_seconds",
             "From the request's facts to the hold",
             self.first_gate_seconds.clone(),
@@ -213,8 +251,50 @@ impl Metrics {
         self
     }
 
-    /// The text that Prometheus reads, the ledger's own figures included.
-    pub(crate) fn text(&self, ledger: ledger::Stats) -> String {
+    /// Counts what was charged.
+    pub(crate) fn charged(&self, model: &str, amount: Amount, mark: Mark, buckets: &Buckets) {
+        let mark = mark.as_str();
+        self.charges.get_or_create(&MarkLabel { mark }).inc();
+        let model = self.told_apart(model);
+        for (side, count) in [("input", buckets.input()), ("output", buckets.output())] {
+            let model = model.clone();
+            self.tokens
+                .get_or_create(&SideLabels { model, side })
+                .inc_by(count);
+        }
+        self.charged_nano_usd
+            .get_or_create(&ModelLabel { model })
+            .inc_by(amount.nano().unsigned_abs());
+    }
+
+    /// The model's name, or `other` once there are too many.
+    fn told_apart(&self, model: &str) -> String {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        if models.contains(model) {
+            return model.to_owned();
+        }
+        if models.len() >= MODELS_MAX {
+            return "other".to_owned();
+        }
+        models.insert(model.to_owned());
+        model.to_owned()
+    }
+
+    /// The text that Prometheus reads, the ledger's own figures and the keys' health included.
+    pub(crate) fn text(&self, ledger: ledger::Stats, keys: Vec<Standing>) -> String {
+        // Those that are gone are told no more.
+        self.key_resting.clear();
+        for Standing {
+            upstream,
+            key,
+            rests,
+        } in keys
+        {
+            let key = key.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            self.key_resting
+                .get_or_create(&KeyLabels { upstream, key })
+                .set(i64::from(rests));
+        }
         self.settling
             .set(i64::try_from(ledger.settling).unwrap_or(i64::MAX));
         self.database_connected
@@ -238,6 +318,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn models_beyond_the_limit_are_counted_together() {
+        let metrics = Metrics::new();
+        for number in 0..MODELS_MAX + 5 {
+            let (amount, model) = (Amount::from_nano(1), format!("model-{number}"));
+            metrics.charged(&model, amount, Mark::Measured, &Buckets::default());
+        }
+        let text = metrics.text(ledger::Stats::default(), Vec::new());
+        assert!(
+            text.contains("turnpike_charged_nano_usd_total{model=\"other\"} 5"),
+            "{text}"
+        );
+        let series = text.matches("turnpike_charged_nano_usd_total{").count();
+        assert_eq!(series, MODELS_MAX + 1);
+    }
+
+    #[test]
     fn metrics_carry_the_prefix_and_their_help() {
         let metrics = Metrics::new();
         metrics
@@ -246,7 +342,7 @@ mod tests {
                 code: "invalid_api_key",
             })
             .inc();
-        let text = metrics.text(ledger::Stats::default());
+        let text = metrics.text(ledger::Stats::default(), Vec::new());
         assert!(
             text.contains("turnpike_refusals_total{code=\"invalid_api_key\"} 1"),
             "{text}"

@@ -1,7 +1,7 @@
 //! What an exchange may use beside tokens, for its hold, and what it did use where its answer reports nothing, for its charge.
 
 use meter::{Api, Reading, RequestFacts};
-use tariff::{Buckets, ImageKind, Line, OutputLimit, Quote, Units};
+use tariff::{Buckets, ImageKind, Line, OutputLimit, Quote, SearchSize, Tool, Units, Usage};
 
 use crate::endpoint::BoundBy;
 
@@ -21,6 +21,8 @@ const IMAGE_TOKENS_MAX: u64 = 16_384;
 const OUTPUT_TOKENS_MIN: u64 = 256;
 /// Billed time is a whole number of seconds.
 const BILLED_MS: u64 = 1_000;
+/// Most pages of a document that is read at once (Mistral's limit).
+const PAGES_MAX: u64 = 1_000;
 /// A reranker's unit covers 100 documents; none is shorter than these bytes of JSON.
 const DOCUMENT_BYTES_MIN: u64 = 3;
 const DOCUMENTS_PER_QUERY: u64 = 100;
@@ -67,6 +69,10 @@ pub(crate) fn most(bound: BoundBy, facts: &RequestFacts) -> Most {
             };
             (units, OutputLimit::Tokens(tokens))
         }
+        BoundBy::Pages => {
+            let pages = facts.pages.unwrap_or(PAGES_MAX).min(PAGES_MAX);
+            (Units { pages, ..none }, OutputLimit::NoOutput)
+        }
         BoundBy::Time => {
             let audio_in_ms = longest_ms(facts.file_bytes);
             let tokens = audio_in_ms
@@ -84,7 +90,7 @@ pub(crate) fn most(bound: BoundBy, facts: &RequestFacts) -> Most {
         units,
         image: image_kind(facts),
         output,
-        is_length_enough: bound == BoundBy::Time,
+        is_length_enough: matches!(bound, BoundBy::Time | BoundBy::Pages),
     }
 }
 
@@ -106,6 +112,17 @@ fn image_kind(facts: &RequestFacts) -> ImageKind {
     ImageKind {
         size: facts.size.clone().or_else(|| usual("1024x1024")),
         quality: facts.quality.clone().or_else(|| usual("standard")),
+    }
+}
+
+/// Counts searches as of the context size that the request gave them, where the answer does not tell one.
+pub(crate) fn size_searches(usage: &mut Usage, size: Option<SearchSize>) {
+    let tool = Tool::search(size.unwrap_or_default());
+    for line in &mut usage.lines {
+        let tools = &mut line.units.tools;
+        let searches = tools.get(Tool::WebSearch);
+        tools.set(Tool::WebSearch, 0);
+        tools.set(tool, tools.get(tool).saturating_add(searches));
     }
 }
 

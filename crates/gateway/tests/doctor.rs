@@ -4,7 +4,11 @@ use std::fs;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{postgres::TestDb, tls::Identity};
+use testkit::{
+    postgres::TestDb,
+    tls::Identity,
+    upstream::{Upstream, answer},
+};
 
 use crate::support::{Bank, Turnpike, command};
 
@@ -52,7 +56,11 @@ impl Patient {
     }
 
     fn examine(&self) -> Report {
-        let (code, text) = self.run(&["doctor", "--json"]);
+        self.examine_with(&[])
+    }
+
+    fn examine_with(&self, more: &[&str]) -> Report {
+        let (code, text) = self.run(&[&["doctor", "--json"], more].concat());
         let report: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
         Report {
             code,
@@ -156,7 +164,7 @@ async fn keys_that_are_not_there_are_found() {
         )
         .await
         .unwrap();
-    let report = patient.examine();
+    let report = patient.examine_with(&["--offline"]);
     report.has(
         "broken",
         "upstreams.key",
@@ -197,6 +205,47 @@ async fn keys_that_are_not_there_are_found() {
         "a Turnpike access token",
         "the provider's key",
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_is_shown_to_its_upstream() {
+    let bank = Bank::open().await;
+    let models = Upstream::scripted(|mut wire| async move {
+        let (head, _) = wire.read_message().await;
+        let status = match head.header("authorization") {
+            Some("Bearer sk-canary-good") => "200 OK",
+            Some("Bearer sk-canary-spent") => "429 Too Many Requests",
+            _ => "401 Unauthorized",
+        };
+        wire.send(answer(status, &[], "{}")).await;
+    })
+    .await;
+    let url = models.url();
+    bank.sql
+        .batch_execute(&format!(
+            "select turnpike.set_upstream('one', '{url}/v1');
+             select turnpike.set_upstream_keys('one', '{{sk-canary-good,sk-canary-spent,sk-canary-old}}');
+             select turnpike.set_upstream('away', 'http://127.0.0.1:1/v1', key => 'sk-canary');"
+        ))
+        .await
+        .unwrap();
+    let patient = Patient::on(bank.db.url());
+    let report = patient.examine();
+    report.has(
+        "broken",
+        "upstreams.refused",
+        "upstream one refuses key 3 (401)",
+        "turnpike upstream add 'one'",
+    );
+    report.has("risk", "upstreams.exhausted", "key 2 with 429", "top it up");
+    report.has(
+        "broken",
+        "upstreams.unreachable",
+        "upstream away cannot be reached",
+        "--offline",
+    );
+    assert_eq!(report.levels(), ["broken", "broken", "risk"]);
+    assert!(patient.examine_with(&["--offline"]).findings.is_empty());
 }
 
 #[tokio::test]

@@ -9,14 +9,22 @@ use testkit::upstream::{Upstream, answer, json};
 
 use crate::support::{Bank, Turnpike};
 
+#[path = "../src/endpoint/kept.rs"]
+mod kept;
 #[path = "../src/endpoint/table.rs"]
 mod table;
+#[path = "../src/endpoint/work.rs"]
+pub(crate) mod work;
 
-use table::{Does, Row, TABLE};
+pub(crate) use kept::{Act, Kind};
+pub(crate) use table::Does;
+use table::{Row, TABLE};
 
 /// USD per 1,000,000 tokens or characters, per minute, for each image and query.
 const PRICES: &str = r#"
     select turnpike.set_price('rerank-x', query => 0.002);
+    select turnpike.set_price('score-x', input => 0.02, context_window => 8192);
+    select turnpike.set_price('ocr-x', page => 0.004);
     select turnpike.set_price('claude-sonnet-5', input => 2, cached_input => 0.20, cache_write => 2.50, output => 10, context_window => 200000, output_max => 8192);
     select turnpike.set_price('dall-e-2', images => '{"1024x1024": 0.02, "256x256": 0.016}');
     select turnpike.set_price('gpt-image-1.5', input => 5, input_image => 8, output => 10, output_image => 32);
@@ -85,6 +93,18 @@ fn case(row: &Row) -> Case {
             r#"{"model":"rerank-x","query":"a","documents":["b"]}"#,
             r#"{"results":[],"meta":{"billed_units":{"search_units":1}}}"#,
             2_000_000,
+        ),
+        // 48 x 0.02
+        "/score" => metered(
+            r#"{"model":"score-x","text_1":"a cat on a mat","text_2":["a dog","a cat upon its mat"]}"#,
+            r#"{"id":"score-1","object":"list","model":"score-x","data":[{"index":0,"score":0.1}],"usage":{"prompt_tokens":48,"total_tokens":48,"completion_tokens":0}}"#,
+            960,
+        ),
+        // 29 pages at 0.004 USD
+        "/ocr" => metered(
+            r#"{"model":"ocr-x","document":{"type":"document_url","document_url":"https://x/y.pdf"}}"#,
+            r#"{"pages":[{"index":0,"markdown":"Hi","images":[]}],"model":"ocr-x","document_annotation":null,"usage_info":{"pages_processed":29,"doc_size_bytes":3002783}}"#,
+            116_000_000,
         ),
         // 100 x 2.50 + 10 x 10
         "/responses" => metered(
@@ -167,11 +187,27 @@ fn case(row: &Row) -> Case {
     }
 }
 
+/// The row's path, with ids where it has names.
+pub(crate) fn path(row: &Row) -> String {
+    let segments = row.path.split('/').map(|segment| {
+        let name = segment
+            .strip_prefix('{')
+            .and_then(|it| it.strip_suffix('}'));
+        name.map_or(segment.to_owned(), |name| {
+            let kind = Kind::named(name).map_or("item", Kind::name);
+            format!("{kind}_1")
+        })
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
 fn request(row: &Row, token: &str, content_type: &str, body: &str) -> String {
+    let path = path(row);
+    // What some of our own answers must be asked with; all others pass it on.
+    let query = "start_time=1795824000&end_time=1795910400";
     format!(
-        "{} /some/base/v1{} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
+        "{} /some/base/v1{path}?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
         row.method,
-        row.path,
         body.len()
     )
 }
@@ -201,7 +237,10 @@ async fn every_endpoint_costs_what_its_row_says() {
         let what = format!("{} {}", row.method, row.path);
         let case = match row.does {
             Does::Metered(_) => case(row),
-            Does::Free | Does::Refused | Does::Models => metered("{}", r#"{"input_tokens":9}"#, 0),
+            Does::Work(_) => unreachable!("{what} stands in a table of its own"),
+            Does::Free | Does::Kept(_) | Does::Refused | Does::Models | Does::Billing(_) => {
+                metered("{}", r#"{"input_tokens":9}"#, 0)
+            }
         };
         *next.lock().unwrap() = case.answer.clone();
         asked.store(0, Ordering::SeqCst);
@@ -209,11 +248,15 @@ async fn every_endpoint_costs_what_its_row_says() {
             .call(request(row, &token, case.content_type, &case.body))
             .await;
         let status = match row.does {
-            Does::Refused => 403,
+            Does::Refused | Does::Kept(Act::List(_) | Act::Create(_)) => 403,
+            Does::Kept(_) => 404,
             _ => 200,
         };
         let said = String::from_utf8_lossy(&body);
         assert_eq!(head.status(), status, "{what}: {said}");
+        if let Does::Kept(Act::Create(kind) | Act::List(kind)) = row.does {
+            assert!(said.contains(kind.words()), "{what}: {said}");
+        }
         let is_relayed = matches!(row.does, Does::Metered(_) | Does::Free);
         let received = asked.load(Ordering::SeqCst);
         assert_eq!(received, usize::from(is_relayed), "{what}");
@@ -251,7 +294,7 @@ async fn the_upstream_gets_the_endpoint_below_its_own_base() {
         .await;
     let received = upstream.received_text();
     assert!(
-        received.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"),
+        received.starts_with("POST /v1/chat/completions?start_time="),
         "{received}"
     );
 }

@@ -172,7 +172,8 @@ async fn health_readiness_and_metrics_are_on_the_admin_address() {
     for line in [
         r#"turnpike_refusals_total{code="invalid_api_key"} 1"#,
         r#"turnpike_charges_total{mark="measured"} 1"#,
-        "turnpike_charged_nano_usd_total 12500",
+        r#"turnpike_charged_nano_usd_total{model="gpt-4o"} 12500"#,
+        r#"turnpike_tokens_total{model="gpt-4o",side="output"} 1"#,
         "turnpike_second_gate_seconds_count 1",
         "turnpike_database_connected 1",
     ] {
@@ -287,6 +288,50 @@ async fn commands_do_what_they_say() {
     ]);
     assert!(ok(&["price", "list", "m"]).contains("0.50"));
     assert!(ok(&["usage", "--by", "model"]).contains("total"));
+}
+
+#[tokio::test]
+async fn every_figure_of_a_price_can_be_given() {
+    let bank = Bank::open().await;
+    let settings = [("DATABASE_URL", bank.db.url())];
+    let figures = "--input 1 --cached-input 2 --cache-write 3 --cache-write-1h 4 --output 5 --reasoning 6 --input-audio 7 \
+        --input-image 8 --cached-input-audio 9 --cached-input-image 10 --output-audio 11 --output-image 12 --input-audio-minute 13 \
+        --output-audio-minute 14 --video-minute 15 --characters 16 --page 17 --query 18 --request 19 --image 1024x1024/hd=0.08 \
+        --image *=0.1 --tool web_search_high=0.05 --tool web_search=0.03 --region us=1.1 --speed fast=6 --tier flex --min-context 20 \
+        --context-inclusive --context-window 21 --output-max 22 --disconnect void --source list";
+    let mut arguments = vec!["price", "set", "m"];
+    arguments.extend(figures.split_whitespace());
+    let (code, _, stderr) = run(&settings, &arguments);
+    assert_eq!(code, 0, "{stderr}");
+    let row: String = bank
+        .sql
+        .query_one(
+            "select format('%s %s %s %s %s %s %s %s %s', array[in_text, cr_text, cw_5m, cw_1h, out_text, out_reasoning, in_audio, in_image,
+                    cr_audio, cr_image, out_audio, out_image, audio_in_minute, audio_out_minute, video_minute, characters, page, query,
+                    request], images, tools, regions_bps, speeds_bps, tier, array[min_context, context_window, output_max],
+                    context_inclusive, disconnect || ' ' || source)
+               from turnpike.price where pattern = 'm'",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    let all: Vec<_> = (1..20)
+        .map(|usd| (usd * 1_000_000_000_i64).to_string())
+        .collect();
+    let wanted = format!(
+        "{{{}}} {{\"*\": 100000000, \"1024x1024/hd\": 80000000}} {{\"web_search\": 30000000, \"web_search_high\": 50000000}} \
+         {{\"us\": 11000}} {{\"fast\": 60000}} flex {{20,21,22}} t void list",
+        all.join(",")
+    );
+    assert_eq!(row, wanted);
+    let (code, _, stderr) = run(&settings, &["price", "set", "m"]);
+    assert!(code == 65 && stderr.contains("no figures"), "{stderr}");
+    let (code, _, stderr) = run(&settings, &["price", "set", "m", "--tool", "golf=1"]);
+    assert!(
+        code == 64 && stderr.contains("there is no tool golf"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]

@@ -178,3 +178,69 @@ async fn sigterm_in_the_middle_loses_no_charge() {
     );
     bank.audited().await;
 }
+
+/// A stream of one image whose event has so many bytes of it, chunk after chunk.
+async fn streaming_an_image(bytes: usize) -> Upstream {
+    Upstream::scripted(move |mut wire: Wire| async move {
+        while wire.has_more().await {
+            wire.read_message().await;
+            wire.send(upstream::sse_head()).await;
+            let start = "event: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"b64_json\":\"";
+            wire.send(upstream::chunk(start)).await;
+            let piece = upstream::chunk("iVBORw0K".repeat(8 * 1024));
+            for _ in 0..bytes / (64 * 1024) {
+                wire.send(&piece).await;
+            }
+            let end = "\",\"usage\":{\"input_tokens\":10,\"output_tokens\":20,\"total_tokens\":30}}\n\n";
+            wire.send(upstream::chunk(end)).await;
+            wire.send(upstream::LAST_CHUNK).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_event_of_twenty_megabytes_passes_and_is_not_held() {
+    let bank = Bank::open().await;
+    let price = "select turnpike.set_price('gpt-image-1', input => 5, output_image => 40)";
+    bank.sql.batch_execute(price).await.unwrap();
+    let upstream = streaming_an_image(20 * 1024 * 1024).await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let token = bank.token("").await;
+    let body = r#"{"model":"gpt-image-1","prompt":"a cat","stream":true}"#;
+    // A small exchange first, so that what any takes is there.
+    turnpike
+        .post(
+            "/v1/embeddings",
+            &token,
+            r#"{"model":"text-embedding-3-small","input":"a"}"#,
+        )
+        .await;
+    let before = turnpike.memory_peak_bytes();
+    for call in 1..=2 {
+        let mut wire = Wire::connect(turnpike.clients).await;
+        wire.send(post("/v1/images/generations", &token, body))
+            .await;
+        assert_eq!(wire.read_head().await.status(), 200);
+        let mut passed = 0;
+        loop {
+            let chunk = wire.read_chunk().await;
+            if chunk.is_empty() {
+                break;
+            }
+            passed += chunk.len();
+        }
+        assert!(passed > 20 * 1024 * 1024, "{passed}");
+        let grown = turnpike.memory_peak_bytes().saturating_sub(before);
+        assert!(
+            grown < 10 * 1024 * 1024,
+            "it grew by {grown} bytes in call {call}"
+        );
+    }
+    // 10 x 5 + 20 x 40, twice, and one embedding that told nothing.
+    let charged = bank.one::<i64>(
+        "select sum(amount)::bigint from turnpike.charge where endpoint = 'images/generations'",
+    );
+    assert_eq!(charged.await, 2 * 850_000);
+    bank.audited().await;
+}

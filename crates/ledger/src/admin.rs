@@ -8,9 +8,10 @@ mod doctor;
 mod fronts;
 mod prices;
 mod tokens;
+mod upstreams;
 mod usage;
 
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::Row;
 
 use crate::{
     Config, LedgerError,
@@ -19,7 +20,7 @@ use crate::{
 };
 
 pub use self::{
-    accounts::AccountRow,
+    accounts::{AccountRow, CreditRow},
     agent::{AgentPrice, AgentTables, AgentUsage, AgentUser},
     audit::AuditRow,
     charged::{Charged, ChargedRow},
@@ -27,6 +28,7 @@ pub use self::{
     fronts::{ImportedToken, ImportedUsage},
     prices::{Imported, NewPrice},
     tokens::{CapRow, Caps, IssueToken, IssuedToken, TokenRow},
+    upstreams::{NewUpstream, RouteRow, UpstreamRow},
     usage::{UsageBy, UsageRow},
 };
 
@@ -46,40 +48,6 @@ impl Admin {
         Ok(Self { session })
     }
 
-    /// Makes or changes an upstream. `key` `None` keeps the keys it has.
-    ///
-    /// # Errors
-    /// [`LedgerError::is_refused`] when the URL is none.
-    pub async fn set_upstream(
-        &self,
-        name: &str,
-        base_url: &str,
-        key: Option<&str>,
-        proxy: Option<&str>,
-    ) -> Result<(), LedgerError> {
-        self.row(
-            SET_UPSTREAM,
-            &[
-                (&name, Type::TEXT),
-                (&base_url, Type::TEXT),
-                (&key, Type::TEXT),
-                (&proxy, Type::TEXT),
-            ],
-        )
-        .await
-        .map(drop)
-    }
-
-    /// Sends models (`gpt-4o`, `gpt-4o*`) to an upstream.
-    ///
-    /// # Errors
-    /// [`LedgerError::is_refused`] when there is no such upstream.
-    pub async fn set_route(&self, model: &str, upstream: &str) -> Result<(), LedgerError> {
-        self.row(SET_ROUTE, &[(&model, Type::TEXT), (&upstream, Type::TEXT)])
-            .await
-            .map(drop)
-    }
-
     async fn row(&self, statement: &str, params: Params<'_>) -> Result<Row, LedgerError> {
         let rows = self.session.query(statement, params).await?;
         rows.into_iter().next().ok_or_else(LedgerError::row)
@@ -91,6 +59,3 @@ impl std::fmt::Debug for Admin {
         f.debug_struct("Admin").finish_non_exhaustive()
     }
 }
-
-const SET_UPSTREAM: &str = "select turnpike.set_upstream($1, $2, key => $3, proxy => $4)";
-const SET_ROUTE: &str = "select turnpike.set_route($1, $2)";

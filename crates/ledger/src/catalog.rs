@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tariff::{Book, Pattern, Price, PriceId};
+use tariff::{Amount, Book, Pattern, Price, PriceId, ProviderCost};
 
 use crate::{SecretSource, UpstreamId, UpstreamKeyId};
 
@@ -37,6 +37,8 @@ pub struct Upstream {
     pub base_url: String,
     /// How it is spoken to.
     pub dialect: Dialect,
+    /// Whose figure is charged for what it answers.
+    pub cost: CostBy,
     /// `http://…` or `socks5://…` to go through.
     pub proxy: Option<String>,
     /// The smallest is asked first.
@@ -65,6 +67,30 @@ pub enum Dialect {
     Azure,
     /// `api.anthropic.com`: the key in `x-api-key`.
     Anthropic,
+}
+
+/// Whose figure is charged for what an upstream answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CostBy {
+    /// Ours: usage at the model's price.
+    #[default]
+    Price,
+    /// The provider's own, times so many thousandths, where the answer tells one; else ours.
+    Provider {
+        /// 1,000 is the figure as it stands.
+        permille: u32,
+    },
+}
+
+impl CostBy {
+    /// What a cost that was told comes to. `None` past every amount.
+    #[must_use]
+    pub fn of(self, told: ProviderCost) -> Option<Amount> {
+        match self {
+            Self::Price => told.amount(),
+            Self::Provider { permille } => told.times(permille),
+        }
+    }
 }
 
 /// A rule that sends a model to an upstream.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tariff::{Amount, Buckets, Flags, PriceId};
 
-use crate::{UpstreamId, UpstreamKeyId};
+use crate::{NewObject, UpstreamId, UpstreamKeyId};
 
 /// How the figure of a charge came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,6 +120,8 @@ pub struct Charge {
     /// What is charged once however often its usage is told (a background response, a batch): kind, upstream and the
     /// provider's id. `None`: the exchange's own id is enough.
     pub key: Option<String>,
+    /// What the provider keeps of it, noted with the charge.
+    pub object: Option<Box<NewObject>>,
     /// When the request's head came, milliseconds since the epoch. Prices are those in force then.
     pub started_at_ms: i64,
     /// From then to the answer's head, milliseconds.

@@ -170,6 +170,12 @@ impl Hold {
         }
     }
 
+    /// What it is made of, for who ends it another way.
+    pub(crate) fn take(&mut self) -> Option<(HoldRequest, Open)> {
+        let open = self.open.take()?;
+        Some((self.request.clone(), open))
+    }
+
     /// Hands the charge over. Never waits and never lacks room; the future says when it is durable.
     pub fn settle(mut self, charge: Charge) -> Settling {
         let (done, settled) = oneshot::channel();
@@ -244,6 +250,12 @@ impl Drop for Hold {
 /// Dropping it changes nothing about the settlement.
 #[derive(Debug)]
 pub struct Settling(oneshot::Receiver<Result<(), LedgerError>>);
+
+impl Settling {
+    pub(crate) const fn of(settled: oneshot::Receiver<Result<(), LedgerError>>) -> Self {
+        Self(settled)
+    }
+}
 
 impl Future for Settling {
     type Output = Result<(), LedgerError>;

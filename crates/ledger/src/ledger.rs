@@ -9,6 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
+    runtime::Handle,
     sync::{Notify, Semaphore, mpsc, watch},
     task::spawn_blocking,
     time::timeout,
@@ -49,6 +50,7 @@ pub struct Ledger {
     /// The trail's task, once it has ended.
     trail_written: watch::Receiver<bool>,
     rates: Rates,
+    runtime: Handle,
     _tasks: Arc<DropGuard>,
 }
 
@@ -221,6 +223,7 @@ impl Ledger {
             black_box: Arc::new(Mutex::new(black_box)),
             trail_written,
             rates,
+            runtime: Handle::current(),
             _tasks: Arc::new(gone.drop_guard()),
         })
     }
@@ -311,6 +314,15 @@ impl Ledger {
     #[must_use]
     pub fn instance(&self) -> InstanceId {
         self.shared.purses.instance()
+    }
+
+    pub(crate) fn pool(&self) -> &Connections {
+        &self.shared.pool
+    }
+
+    /// For what runs whether or not anybody waits.
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Runs a statement of the front doors on a connection of the pool.

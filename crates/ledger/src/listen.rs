@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, types::Type};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, LedgerError, TokenId, connect::Connector, ledger::Shared, link::Backoff,
+    AccountId, LedgerError, TokenId, connect::Connector, ledger::Shared, link::Backoff, objects,
     settle::Chain,
 };
 
@@ -196,6 +196,9 @@ pub(crate) async fn keep_months(shared: Arc<Shared>, keep: Option<u32>) {
             && let Err(error) = drop_months(&shared, months).await
         {
             tracing::warn!(error = %Chain(&error), "ledger.months.kept: old charges could not be dropped");
+        }
+        if let Err(error) = objects::sweep(&shared).await {
+            tracing::warn!(error = %Chain(&error), "ledger.objects.kept: what providers have forgotten could not be");
         }
         look.tick().await;
         if let Err(error) = shared.execute(PARTITIONS, &[]).await {

@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -18,6 +19,7 @@ use tokio::{
 };
 use tokio_postgres::{Row, types::Type};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     AccountId, Charge, End, InstanceId, LedgerError, Mark, Means, TokenId, UpstreamId,
@@ -100,8 +102,15 @@ async fn settle_orphan(
     };
     let open = orphan.remains.left.len();
     let mut refused = Vec::new();
+    let parked = parked(
+        instance,
+        orphan.remains.left.iter().map(|left| left.opening.exchange),
+        shared,
+    )
+    .await?;
     if orphans == Orphans::Charge {
         let left = orphan.remains.left.iter();
+        let left = left.filter(|left| !parked.contains(&left.opening.exchange));
         let jobs = left.map(|left| interrupted(instance, left)).collect();
         refused = settle_all(jobs, sender).await?;
         shared
@@ -187,10 +196,13 @@ async fn settle_rows(
     let (mut open, mut refused) = (0_usize, Vec::new());
     if orphans == Orphans::Charge {
         let rows = shared.query(HOLDS, &[(&instance.0, Type::INT8)]).await?;
-        let jobs: Vec<_> = rows
+        let mut jobs: Vec<_> = rows
             .iter()
             .map(|row| job_of(instance, row))
             .collect::<Result<_, _>>()?;
+        let exchanges = jobs.iter().map(|job: &Job| job.exchange);
+        let parked = parked(instance, exchanges, shared).await?;
+        jobs.retain(|job| !parked.contains(&job.exchange));
         open = jobs.len();
         refused = settle_all(jobs, sender).await?;
         shared
@@ -205,6 +217,24 @@ async fn settle_rows(
         )
         .await?;
     Ok(open)
+}
+
+/// Which of a dead process' open exchanges are jobs by now, so that they are settled as such. Its row is marked first: whoever would still
+/// park one of its exchanges then finds that it is dead.
+async fn parked(
+    instance: InstanceId,
+    exchanges: impl Iterator<Item = Uuid>,
+    shared: &Shared,
+) -> Result<HashSet<Uuid>, LedgerError> {
+    let exchanges: Vec<_> = exchanges.collect();
+    if exchanges.is_empty() {
+        return Ok(HashSet::new());
+    }
+    shared.execute(MARK, &[(&instance.0, Type::INT8)]).await?;
+    let rows = shared
+        .query(PARKED, &[(&exchanges, Type::UUID_ARRAY)])
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// The charge for what a recorded exchange is known to have used.
@@ -303,6 +333,7 @@ fn blank(
         upstream_key: None,
         response_id: None,
         key: None,
+        object: None,
         started_at_ms,
         head_after_ms: None,
         first_byte_after_ms: None,
@@ -310,6 +341,9 @@ fn blank(
     }
 }
 
+const MARK: &str =
+    "update turnpike.instance set buried_at = coalesce(buried_at, now()) where id = $1";
+const PARKED: &str = "select exchange_id from turnpike.job where exchange_id = any ($1)";
 const DEAD: &str = "select instance from turnpike.find_dead($1)";
 const BURY: &str = "select turnpike.bury_instance($1)";
 // But for those whose charge Postgres refuses: they are left for people.

@@ -34,7 +34,7 @@ pub(crate) use self::{
     later::Later,
     record::decode,
     replay::{replay, replay_all, settle_all, tell_damage},
-    send::{Outcome, Sender},
+    send::{Outcome, Sender, job_statement},
 };
 
 /// One exchange's end.

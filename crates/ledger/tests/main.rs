@@ -21,6 +21,8 @@ mod contract_tokens;
 mod faults;
 #[path = "main/holds.rs"]
 mod holds;
+#[path = "main/jobs.rs"]
+mod jobs;
 #[path = "main/leases.rs"]
 mod leases;
 #[path = "main/migrations.rs"]

@@ -10,6 +10,7 @@ mod audio;
 mod body;
 mod coding;
 mod decimal;
+mod document;
 mod event;
 mod figures;
 mod harvest;
@@ -22,7 +23,8 @@ mod used;
 
 use tariff::Usage;
 
-use self::{body::Body, coding::Coding, used::Used};
+use self::{body::Body, coding::Coding};
+pub(crate) use self::{decimal::millis, document::DocumentMeter};
 use crate::Api;
 
 /// How far an answer is.
@@ -131,41 +133,23 @@ impl AnswerMeter {
         self.body.finish();
         let audio_out_ms = self.body.audio_ms();
         let body = &mut self.body;
-        let harvest = &mut body.harvest;
-        let top = std::mem::take(&mut harvest.top);
-        let mut top = Used {
-            raw: top.to_json(),
-            figures: top,
-        };
-        let used = [&mut harvest.own, &mut harvest.spare, &mut top]
-            .into_iter()
-            .find(|used| used.figures.is_some())
-            .map(std::mem::take);
-        let is_at_end = body.is_complete || body.harvest.is_finished;
-        let output_tokens_seen = if used.is_some() && is_at_end {
-            0
-        } else {
-            body.harvest.text_tokens()
-        };
-        let harvest = &mut body.harvest;
-        let usage_raw = used
-            .as_ref()
-            .and_then(|used| String::from_utf8(used.raw.clone()).ok())
-            .filter(|raw| !raw.is_empty());
+        let reading = document::reading(self.api, &mut body.harvest, body.is_complete);
         Reading {
-            usage: used.map(|used| assemble::usage(self.api, &used, harvest)),
-            usage_raw,
-            model: harvest.model.take(),
-            response_id: harvest.id.take(),
-            images: harvest.images,
-            audio_in_ms: harvest.duration_ms,
             audio_out_ms,
-            is_error: self.is_refusal || harvest.is_error,
-            complete: body.is_complete,
-            finished: harvest.is_finished,
-            output_tokens_seen,
-            tool_calls: harvest.tool_calls,
+            is_error: self.is_refusal || reading.is_error,
             lost: body.is_lost || self.coding.is_lost(),
+            ..reading
         }
     }
+}
+
+/// What a content coding opens to, and whether the decoder let go: for fuzzing alone.
+#[cfg(fuzzing)]
+pub fn opened<'a>(coding: &str, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
+    let mut coding = Coding::named(Some(coding));
+    let mut opened = Vec::new();
+    for piece in pieces {
+        coding.push(piece, &mut |bytes| opened.extend_from_slice(bytes));
+    }
+    (opened, coding.is_lost())
 }

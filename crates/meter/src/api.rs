@@ -23,15 +23,21 @@ pub enum Api {
     Rerank,
     /// `…/api/chat`, `…/api/generate` (Ollama), `…/completion` (llama.cpp)
     Generate,
+    /// `…/ocr` (Mistral)
+    Ocr,
     /// `…/batches/{id}`
     Batches,
     /// `…/threads/{id}/runs` (Assistants)
     Runs,
+    /// `…/files`, `…/uploads`
+    Files,
+    /// `…/videos`
+    Videos,
 }
 
 impl Api {
     /// Every family.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -42,7 +48,10 @@ impl Api {
         Self::Transcriptions,
         Self::Rerank,
         Self::Generate,
+        Self::Ocr,
         Self::Batches,
         Self::Runs,
+        Self::Files,
+        Self::Videos,
     ];
 }

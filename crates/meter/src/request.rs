@@ -11,4 +11,5 @@ mod scanner;
 pub use body::BodyScanner;
 pub use error::{BodyError, BodyErrorKind};
 pub use facts::RequestFacts;
+pub(crate) use keys::folds_to;
 pub use scanner::RequestScanner;

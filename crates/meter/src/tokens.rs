@@ -3,9 +3,10 @@
 //! An estimate, never a measure: images, hidden system tokens and reasoning are not in the text. Work
 //! is linear and bounded, whatever the text: see [`PIECE_BYTES_MAX`] and [`SAMPLE_BYTES_MAX`].
 
+mod family;
 mod request;
 
-use tiktoken_rs::CoreBPE;
+use self::family::Family;
 
 pub use request::request_text_tokens;
 
@@ -14,44 +15,6 @@ pub use request::request_text_tokens;
 const PIECE_BYTES_MAX: usize = 512;
 /// Text of a request that is tokenised; the rest is taken to be at least as dense. About 15 ms of work.
 const SAMPLE_BYTES_MAX: usize = 256 * 1024;
-
-/// Which vocabulary a model reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Vocabulary {
-    Cl100k,
-    O200k,
-}
-
-/// Beginnings of model names that read `cl100k_base`; `o200k_base` is for the rest, known or not.
-/// A longer match wins, so that `gpt-4o` is not `gpt-4`.
-const FAMILIES: [(&str, Vocabulary); 10] = [
-    ("gpt-4o", Vocabulary::O200k),
-    ("gpt-4.", Vocabulary::O200k),
-    ("gpt-4", Vocabulary::Cl100k),
-    ("gpt-3.5", Vocabulary::Cl100k),
-    ("gpt-35", Vocabulary::Cl100k),
-    ("text-embedding-3", Vocabulary::Cl100k),
-    ("text-embedding-ada", Vocabulary::Cl100k),
-    ("davinci", Vocabulary::Cl100k),
-    ("babbage", Vocabulary::Cl100k),
-    ("ada", Vocabulary::Cl100k),
-];
-
-fn vocabulary(model: &str) -> Vocabulary {
-    let name = model.strip_prefix("ft:").unwrap_or(model);
-    let name = name.rsplit('/').next().unwrap_or(name);
-    FAMILIES
-        .iter()
-        .find(|(family, _)| name.starts_with(family))
-        .map_or(Vocabulary::O200k, |(_, vocabulary)| *vocabulary)
-}
-
-fn encoder(model: &str) -> &'static CoreBPE {
-    match vocabulary(model) {
-        Vocabulary::Cl100k => tiktoken_rs::cl100k_base_singleton(),
-        Vocabulary::O200k => tiktoken_rs::o200k_base_singleton(),
-    }
-}
 
 /// Loads the vocabularies, which takes a few hundred milliseconds once. Call it off the data plane.
 pub fn warm_tokenizer() {
@@ -63,7 +26,8 @@ pub fn warm_tokenizer() {
 /// Estimated tokens of a text, all of it.
 #[must_use]
 pub fn text_tokens(model: &str, text: &str) -> u64 {
-    let encoder = encoder(model);
+    let family = Family::of(model);
+    let encoder = family.vocabulary.encoder();
     let mut tokens: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
@@ -71,7 +35,18 @@ pub fn text_tokens(model: &str, text: &str) -> u64 {
         tokens = tokens.saturating_add(encoder.count_ordinary(piece) as u64);
         rest = after;
     }
-    tokens
+    family.tokens(tokens)
+}
+
+/// What frames so many calls of tools, beside their names and arguments, to this model: an estimate.
+pub(crate) fn call_tokens(model: &str, calls: u64) -> u64 {
+    calls.saturating_mul(Family::of(model).per_call)
+}
+
+/// The name of the family by which a model's tokens are estimated.
+#[must_use]
+pub fn family(model: &str) -> &'static str {
+    Family::of(model).name
 }
 
 /// Length of the next piece: at most [`PIECE_BYTES_MAX`], at least one character. A word takes the
@@ -94,26 +69,6 @@ fn piece_len(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn families_choose_the_vocabulary() {
-        use Vocabulary::{Cl100k, O200k};
-        for (model, want) in [
-            ("gpt-4o-mini", O200k),
-            ("gpt-4.1", O200k),
-            ("gpt-5-nano", O200k),
-            ("o3", O200k),
-            ("gpt-4-turbo", Cl100k),
-            ("openai/gpt-4", Cl100k),
-            ("ft:gpt-3.5-turbo-0125:org::id", Cl100k),
-            ("gpt-35-turbo", Cl100k),
-            ("text-embedding-3-small", Cl100k),
-            ("deepseek-chat", O200k),
-            ("", O200k),
-        ] {
-            assert_eq!(vocabulary(model), want, "{model}");
-        }
-    }
 
     #[test]
     fn cutting_into_pieces_hardly_changes_the_count() {

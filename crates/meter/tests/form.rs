@@ -175,3 +175,13 @@ proptest! {
         prop_assert_eq!(kind(scan(Api::Images, [&body[..]])), kind(scan(Api::Images, body.chunks(size))));
     }
 }
+
+#[test]
+fn one_line_end_may_follow_the_last_boundary_and_no_more() {
+    // Where the first line end came in a piece of its own, another went through behind it.
+    let end = |behind: &str| facts(format!("{}--XX--{behind}", field("model", "m")).as_bytes());
+    assert!(end("").is_ok() && end("\r\n").is_ok());
+    for behind in ["\r\n\r", "\r\n\r\n", "\r\n\r\n\r\n", "\n", "x", "\r\nx"] {
+        assert_eq!(end(behind).unwrap_err(), K::TrailingBytes, "{behind:?}");
+    }
+}

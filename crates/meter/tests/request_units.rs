@@ -26,6 +26,76 @@ fn facts(api: Api, body: &str) -> RequestFacts {
 }
 
 #[test]
+fn the_context_size_of_searches_is_the_largest_that_may_be_meant() {
+    use tariff::SearchSize::{High, Low, Medium};
+    for (body, want) in [
+        (r#"{"web_search_options":{}}"#, None),
+        (
+            r#"{"web_search_options":{"search_context_size":"low"}}"#,
+            Some(Low),
+        ),
+        (
+            r#"{"web_search_options":{"Search_Context_Size":"low","search_context_size":"medium"}}"#,
+            Some(Medium),
+        ),
+        (
+            r#"{"web_search_options":{"search_context_size":"odd"}}"#,
+            Some(High),
+        ),
+        (
+            r#"{"web_search_options":{"user_location":{"search_context_size":"high"}}}"#,
+            None,
+        ),
+        // Of two, the upstream may read either.
+        (
+            r#"{"web_search_options":{"search_context_size":"low"},"web_search_options":{}}"#,
+            Some(High),
+        ),
+        (
+            r#"{"tools":[{"type":"web_search","search_context_size":"low"}]}"#,
+            Some(Low),
+        ),
+        (
+            r#"{"tools":[{"search_context_size":"high","type":"web_search_preview"}]}"#,
+            Some(High),
+        ),
+        // One without is of medium size.
+        (
+            r#"{"tools":[{"type":"web_search","search_context_size":"low"},{"type":"web_search"}]}"#,
+            Some(Medium),
+        ),
+        (
+            r#"{"tools":[{"type":"function","name":"f","parameters":{"search_context_size":"high"}}]}"#,
+            None,
+        ),
+        (r#"{"metadata":{"search_context_size":"high"}}"#, None),
+    ] {
+        assert_eq!(facts(Api::Responses, body).search_size, want, "{body}");
+    }
+}
+
+#[test]
+fn the_pages_of_a_document_that_are_picked_are_counted() {
+    for (body, want) in [
+        (r#"{"model":"m","pages":[0,3,7]}"#, Some(3)),
+        (r#"{"model":"m"}"#, None),
+        // All, or nobody knows how many.
+        (r#"{"pages":[]}"#, None),
+        (r#"{"pages":null}"#, None),
+        (r#"{"pages":"0-5"}"#, None),
+        (r#"{"pages":[1,"2-900"]}"#, None),
+    ] {
+        assert_eq!(facts(Api::Ocr, body).pages, want, "{body}");
+    }
+    assert_eq!(
+        scan(Api::Ocr, r#"{"pages":[1],"pages":null}"#),
+        Err(K::DuplicateKey)
+    );
+    assert!(facts(Api::Ocr, r#"{"document_annotation_format":{}}"#).annotates);
+    assert!(!facts(Api::Ocr, r#"{"bbox_annotation_format":null}"#).annotates);
+}
+
+#[test]
 fn tools_that_run_at_the_provider_are_told_from_the_clients_own() {
     for (api, body, want) in [
         (Api::Responses, r#"{"tools":[{"type":"web_search"}]}"#, true),

@@ -84,6 +84,87 @@ pub fn upstream_request_headers(client: &HeaderMap, credential: Option<&Credenti
     kept
 }
 
+/// The beginning of the subprotocol that browsers, which cannot set headers, carry an access token in.
+pub const TOKEN_PROTOCOL: &str = "openai-insecure-api-key.";
+
+/// The headers of a request that asks for a WebSocket, as it goes to an upstream.
+///
+/// Those of [`upstream_request_headers`] and the handshake's own, each in its place, but for two things: no
+/// extension is offered, since an observer could not read what one changes, and an access token among the
+/// subprotocols stays here.
+#[must_use]
+pub fn upstream_socket_headers(client: &HeaderMap, credential: Option<&Credential>) -> HeaderMap {
+    let plain = upstream_request_headers(client, credential);
+    let mut kept = HeaderMap::with_capacity(plain.len() + 6);
+    let mut is_named = false;
+    for (name, value) in client {
+        match name {
+            &header::CONNECTION if !is_named => {
+                is_named = true;
+                kept.append(name, HeaderValue::from_static("Upgrade"));
+            }
+            &header::CONNECTION | &header::SEC_WEBSOCKET_EXTENSIONS => {}
+            &header::UPGRADE | &header::SEC_WEBSOCKET_KEY | &header::SEC_WEBSOCKET_VERSION => {
+                kept.append(name, value.clone());
+            }
+            &header::SEC_WEBSOCKET_PROTOCOL => {
+                if let Some(value) = without_token(value) {
+                    kept.append(name, value);
+                }
+            }
+            // All of a name at its first: a map groups them so on the wire as well.
+            _ if kept.contains_key(name) => {}
+            _ if rules::CREDENTIALS.names.contains(&name.as_str()) => {
+                if let Some(Credential { name, value }) = credential
+                    && !kept.contains_key(name)
+                {
+                    kept.append(name, value.clone());
+                }
+            }
+            _ => {
+                for value in plain.get_all(name) {
+                    kept.append(name, value.clone());
+                }
+            }
+        }
+    }
+    if let Some(Credential { name, value }) = credential
+        && !kept.contains_key(name)
+    {
+        kept.append(name, value.clone());
+    }
+    kept
+}
+
+/// A list of subprotocols less an access token among them; `None` if nothing is left.
+fn without_token(value: &HeaderValue) -> Option<HeaderValue> {
+    let text = value.to_str().ok()?;
+    if !text.contains(TOKEN_PROTOCOL) {
+        return Some(value.clone());
+    }
+    let kept: Vec<_> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|protocol| !protocol.is_empty() && !protocol.starts_with(TOKEN_PROTOCOL))
+        .collect();
+    let kept = HeaderValue::from_str(&kept.join(", ")).ok()?;
+    (!kept.is_empty()).then_some(kept)
+}
+
+/// The headers an upstream's 101 goes to the client with: the handshake's own as well.
+#[must_use]
+pub fn client_socket_headers(upstream: &HeaderMap) -> HeaderMap {
+    let plain = client_response_headers(upstream);
+    let mut kept = HeaderMap::with_capacity(plain.len() + 2);
+    for (name, value) in upstream {
+        let is_own = matches!(*name, header::CONNECTION | header::UPGRADE);
+        if is_own || plain.contains_key(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
 /// The headers an upstream's answer goes to the client with.
 #[must_use]
 pub fn client_response_headers(upstream: &HeaderMap) -> HeaderMap {

@@ -7,6 +7,7 @@
 //!
 //! * [`server`]: listeners and [`Doors`], which accept HTTP/1 and HTTP/2, with and without TLS.
 //! * [`Pool`]: connections to upstreams, one pool per worker runtime.
+//! * [`socket`]: connections that have changed their protocol, watched both ways.
 //! * [`headers`]: which header names do not cross, in either direction, and why.
 //! * [`tls`]: rustls configurations with an explicit crypto provider.
 
@@ -15,6 +16,7 @@ mod egress;
 pub mod headers;
 mod pool;
 pub mod server;
+pub mod socket;
 mod target;
 pub mod tls;
 
@@ -23,6 +25,6 @@ pub use crate::body::{
     Whole,
 };
 pub use crate::egress::Egress;
-pub use crate::pool::{Answer, Pool, PoolLimits, SendError, SendErrorKind, Stage};
+pub use crate::pool::{Answer, AnswerError, Pool, PoolLimits, SendError, SendErrorKind, Stage};
 pub use crate::server::{Abort, Doors, DoorsLimits, Drained, Handler};
 pub use crate::target::{Target, TargetError};

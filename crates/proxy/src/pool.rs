@@ -17,6 +17,7 @@ mod h1;
 mod h2;
 mod host;
 mod outgoing;
+mod patience;
 mod stream;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use rustls::ClientConfig;
 
 pub use self::answer::Answer;
 pub use self::error::{SendError, SendErrorKind, Stage};
+pub use self::patience::AnswerError;
 
 use self::connect::Connector;
 use self::host::Checkout;
@@ -42,6 +44,7 @@ use self::outgoing::Outgoing;
 use crate::BoxError;
 use crate::Egress;
 use crate::Target;
+use crate::Whole;
 
 /// Limits and waits of a [`Pool`]. Counts are per target and egress, and per worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +59,12 @@ pub struct PoolLimits {
     pub queue_timeout: Duration,
     /// From the name to a connection ready for requests: DNS, TCP, proxy and TLS together.
     pub connect_timeout: Duration,
-    /// From the last byte of the request to the head of the answer.
+    /// From the last byte of the request to the head of the answer. Also how long an upstream may take nothing of a request.
     pub first_byte_timeout: Duration,
+    /// Between two frames of an answer that its reader waits for.
+    pub silence_timeout: Duration,
+    /// From the head of an answer to its end, however much comes. `None`: as long as it likes.
+    pub answer_timeout: Option<Duration>,
     /// Concurrent streams on one HTTP/2 connection, should the upstream allow more.
     pub h2_streams_max: usize,
     /// HTTP/2 connections; requests beyond their streams wait in line.
@@ -76,6 +83,8 @@ impl Default for PoolLimits {
             connect_timeout: Duration::from_secs(10),
             // What the SDKs themselves wait.
             first_byte_timeout: Duration::from_secs(600),
+            silence_timeout: Duration::from_secs(600),
+            answer_timeout: None,
             h2_streams_max: 100,
             h2_connections_max: 8,
             head_bytes_max: 64 * 1024,
@@ -156,6 +165,25 @@ impl Pool {
                 },
             }
         }
+    }
+
+    /// Asks for another protocol, on an HTTP/1.1 connection of its own. An answer of 101 has changed it: see
+    /// [`hyper::upgrade::on`]. The answer keeps the connection's place among its target's until it is dropped.
+    ///
+    /// # Errors
+    /// See [`SendErrorKind`].
+    pub async fn upgrade(
+        &self,
+        target: &Target,
+        egress: &Egress,
+        request: Request<Whole>,
+    ) -> Result<Response<Answer>, SendError> {
+        let host = self.host(target, egress);
+        let (mut request, progress) = Outgoing::wrap(request);
+        convert::under_base(&mut request, target)?;
+        let connection = Box::pin(host.check_out_alone(&self.shared.connector)).await?;
+        let sent = connection.send(&host, request, &progress).await;
+        sent.map_err(|failed| failed.error)
     }
 
     /// Connections that wait for their next request, over all targets.

@@ -6,6 +6,7 @@ mod listener;
 mod outgoing;
 mod patient;
 mod service;
+mod stalls;
 mod stream;
 mod streams;
 
@@ -62,12 +63,13 @@ pub struct DoorsLimits {
     pub handshake_timeout: Duration,
     /// How long a client may take over the head of a request; also how long a connection may idle between two, over HTTP/2 as well.
     pub header_timeout: Duration,
-    /// How long a client may take nothing of what is written to it. Longer than anyone looks at a paused stream.
-    pub stall_timeout: Duration,
     /// Header lines of a request (431 above).
     pub headers_max: usize,
     /// Bytes of a request's head (431 above); HTTP/1 reads bodies in pieces of up to this as well. 8 KiB at least.
     pub head_bytes_max: usize,
+    /// How long a client may leave what we have for it unread. Then its connection is reset (HTTP/1, or an HTTP/2 connection that
+    /// takes nothing at all), or the one answer let go (an HTTP/2 stream without window).
+    pub reader_timeout: Duration,
     /// Concurrent requests on one HTTP/2 connection.
     pub h2_streams_max: u32,
 }
@@ -79,9 +81,9 @@ impl Default for DoorsLimits {
             handshake_timeout: Duration::from_secs(10),
             // Longer than a load balancer in front of us (60 s is usual) keeps an idle connection.
             header_timeout: Duration::from_secs(75),
-            stall_timeout: Duration::from_mins(5),
             headers_max: 100,
             head_bytes_max: 64 * 1024,
+            reader_timeout: Duration::from_secs(300),
             h2_streams_max: 200,
         }
     }

@@ -21,7 +21,8 @@ use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
 /// HTTP/2 by ALPN.
 pub(crate) const ALPN_H2: &[u8] = b"h2";
-const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// HTTP/1.1 by ALPN.
+pub(crate) const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// Whom to believe when an upstream shows a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]

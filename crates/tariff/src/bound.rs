@@ -192,11 +192,11 @@ impl Quote {
     }
 
     /// The model's own facts may stand on any of its rows; the largest figure counts.
-    fn context_window(&self) -> Option<u64> {
+    pub(crate) fn context_window(&self) -> Option<u64> {
         self.rows.iter().filter_map(|row| row.context_window).max()
     }
 
-    fn output_max(&self) -> Option<u64> {
+    pub(crate) fn output_max(&self) -> Option<u64> {
         self.rows.iter().filter_map(|row| row.output_max).max()
     }
 
@@ -247,7 +247,11 @@ impl Quote {
     }
 }
 
-fn tokens_bound(rates: &Rates, input_tokens: u64, output_tokens: u64) -> Result<Cost, BoundError> {
+pub(crate) fn tokens_bound(
+    rates: &Rates,
+    input_tokens: u64,
+    output_tokens: u64,
+) -> Result<Cost, BoundError> {
     let input = dearest_cost(input_tokens, rates.dearest_input(), "input")?;
     let output = dearest_cost(output_tokens, rates.dearest_output(), "output")?;
     input.checked_add(output).ok_or(BoundError::Range)

@@ -12,6 +12,8 @@ const PARTS_PER_NANO: i128 = 300_000_000_000_000;
 const PARTS_PER_TOKEN: i128 = 3;
 /// Parts of a millisecond at one nano-USD per minute.
 const PARTS_PER_MS: i128 = 5_000_000_000;
+/// What tokens cost in a batch, of the default tier's price, where a model has no price for batches: half.
+pub(crate) const BATCH_BPS: i64 = 5_000;
 
 /// What one line costs, and by which row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,13 +80,25 @@ impl Quote {
         line: &Line,
         served: impl Into<Served<'a>>,
     ) -> Result<Charged, ChargeError> {
-        let served = served.into();
-        let (row, mut flags) = self.row(
-            line.buckets.input(),
-            &Tier::new(served.tier.unwrap_or_default()),
-        );
+        let (cost, price, flags) = self.cost(line, served.into())?;
+        Ok(Charged {
+            amount: cost.round_up().ok_or(ChargeError::Range)?,
+            price,
+            flags,
+        })
+    }
+
+    /// The exact cost of a line, and the row that gave the figures.
+    fn cost(&self, line: &Line, served: Served<'_>) -> Result<(Cost, PriceId, Flags), ChargeError> {
+        let tier = Tier::new(served.tier.unwrap_or_default());
+        let (row, mut flags) = self.row(line.buckets.input(), &tier);
         let base = &self.first_default().fees;
         let mut cost = Cost::of(&line.buckets, &row.rates)?;
+        if self.is_halved(&tier) {
+            cost = cost
+                .times_bps(BATCH_BPS, PLAIN_BPS)
+                .ok_or(ChargeError::Range)?;
+        }
         if !(row.fees.is_none() && base.is_none() && line.units.is_none()) {
             let fees = row.fees.or(base);
             let (units, is_tool_unpriced) = fees.cost(line).map_err(|error| match error {
@@ -99,11 +113,12 @@ impl Quote {
                 .and_then(|cost| cost.checked_add(units))
                 .ok_or(ChargeError::Range)?;
         }
-        Ok(Charged {
-            amount: cost.round_up().ok_or(ChargeError::Range)?,
-            price: row.id,
-            flags,
-        })
+        Ok((cost, row.id, flags))
+    }
+
+    /// Whether a tier without rows of its own costs half of the default one: a batch does, at every provider that has them.
+    pub(crate) fn is_halved(&self, tier: &Tier) -> bool {
+        tier.as_str() == Tier::BATCH && self.rows_of(Tier::BATCH).next().is_none()
     }
 
     /// The row that a charge names when no other can be told: the default tier's for the smallest inputs.
@@ -132,7 +147,7 @@ impl Quote {
         {
             return (row, flags);
         }
-        if tier.as_str() != Tier::DEFAULT {
+        if tier.as_str() != Tier::DEFAULT && !self.is_halved(tier) {
             flags.set(Flag::TierUnpriced);
         }
         let reached = self
@@ -146,6 +161,43 @@ impl Quote {
         self.rows_of(Tier::DEFAULT)
             .next()
             .expect("a quote is only made with a row of the default tier")
+    }
+}
+
+/// Many lines that are one charge: what each costs exactly, added up, rounded once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tab {
+    cost: Cost,
+    price: Option<PriceId>,
+    flags: Flags,
+}
+
+impl Tab {
+    /// Adds a line. The first one's row is the charge's.
+    ///
+    /// # Errors
+    /// As [`Quote::charge`]; the line is not added then.
+    pub fn add<'a>(
+        &mut self,
+        quote: &Quote,
+        line: &Line,
+        served: impl Into<Served<'a>>,
+    ) -> Result<(), ChargeError> {
+        let (cost, price, flags) = quote.cost(line, served.into())?;
+        self.cost = self.cost.checked_add(cost).ok_or(ChargeError::Range)?;
+        self.price.get_or_insert(price);
+        self.flags |= flags;
+        Ok(())
+    }
+
+    /// The charge; `None` when nothing was added, or the sum is larger than any amount.
+    #[must_use]
+    pub fn charged(&self) -> Option<Charged> {
+        Some(Charged {
+            amount: self.cost.round_up()?,
+            price: self.price?,
+            flags: self.flags,
+        })
     }
 }
 

@@ -12,8 +12,12 @@ pub struct Fees {
     pub audio_in_minute: Option<i64>,
     /// A minute of audio that comes down.
     pub audio_out_minute: Option<i64>,
-    /// A minute of video.
+    /// A minute of video, of a size that `videos` does not name.
     pub video_minute: Option<i64>,
+    /// A minute of video by its size (`1792x1024`).
+    pub videos: Vec<(Box<str>, i64)>,
+    /// 1,000,000 tokens that a model is trained on.
+    pub training: Option<i64>,
     /// 1,000,000 characters read out.
     pub characters: Option<i64>,
     /// A page read.
@@ -59,6 +63,8 @@ impl Fees {
             audio_in_minute: self.audio_in_minute.or(base.audio_in_minute),
             audio_out_minute: self.audio_out_minute.or(base.audio_out_minute),
             video_minute: self.video_minute.or(base.video_minute),
+            videos: list(&self.videos, &base.videos),
+            training: self.training.or(base.training),
             characters: self.characters.or(base.characters),
             page: self.page.or(base.page),
             query: self.query.or(base.query),
@@ -89,6 +95,20 @@ impl Fees {
             .or_else(|| self.dearest_image(size, quality))
     }
 
+    /// What a minute of video of this size costs: by its size, else by the minute; the dearest where the size is not known.
+    #[must_use]
+    pub fn video(&self, size: Option<&str>) -> Option<i64> {
+        let named = |size: &str| self.videos.iter().find(|(name, _)| **name == *size);
+        let dearest = self.videos.iter().map(|(_, fee)| *fee).max();
+        match size.filter(|size| *size != "auto") {
+            Some(size) => named(size)
+                .map(|(_, fee)| *fee)
+                .or(self.video_minute)
+                .or(dearest),
+            None => self.video_minute.max(dearest),
+        }
+    }
+
     /// The dearest of those that the kind leaves open; of all when it names none of them.
     fn dearest_image(&self, size: Option<&str>, quality: Option<&str>) -> Option<i64> {
         let fits = |name: &str| {
@@ -100,12 +120,15 @@ impl Fees {
         dearest.or_else(|| self.images.iter().map(|(_, fee)| *fee).max())
     }
 
-    /// What a call of the tool costs. OpenAI's older search costs as the newer one where it has no fee of its own.
+    /// What a call of the tool costs. OpenAI's older search, and searches of low and high context size, cost as the
+    /// newer one of medium size where they have no fee of their own.
     #[must_use]
     pub fn tool(&self, tool: Tool) -> Option<i64> {
         let own = self.tools.get(tool);
         match tool {
-            Tool::WebSearchPreview => own.or(self.tools.get(Tool::WebSearch)),
+            Tool::WebSearchPreview | Tool::WebSearchLow | Tool::WebSearchHigh => {
+                own.or(self.tools.get(Tool::WebSearch))
+            }
             _ => own,
         }
     }
@@ -136,7 +159,11 @@ impl Fees {
         let priced = Units {
             audio_in_ms: kept(units.audio_in_ms, self.audio_in_minute.is_some()),
             audio_out_ms: kept(units.audio_out_ms, self.audio_out_minute.is_some()),
-            video_ms: kept(units.video_ms, self.video_minute.is_some()),
+            video_ms: kept(
+                units.video_ms,
+                self.video_minute.is_some() || !self.videos.is_empty(),
+            ),
+            training_tokens: kept(units.training_tokens, self.training.is_some()),
             images: kept(units.images, !self.images.is_empty()),
             characters: kept(units.characters, self.characters.is_some()),
             pages: kept(units.pages, self.page.is_some()),
@@ -152,7 +179,11 @@ impl Fees {
         let time = [
             ("audio_in", units.audio_in_ms, self.audio_in_minute),
             ("audio_out", units.audio_out_ms, self.audio_out_minute),
-            ("video", units.video_ms, self.video_minute),
+            (
+                "video",
+                units.video_ms,
+                self.video(line.image.size.as_deref()),
+            ),
         ];
         let mut sum = Cost::default();
         let mut add = |cost: Option<Cost>| {
@@ -166,9 +197,14 @@ impl Fees {
                 add(Cost::of_time(ms, rate.ok_or(UnitError::Unpriced(unit))?))?;
             }
         }
-        if units.characters > 0 {
-            let rate = self.characters.ok_or(UnitError::Unpriced("characters"))?;
-            add(Cost::new(units.characters, rate))?;
+        let millions = [
+            ("characters", units.characters, self.characters),
+            ("training tokens", units.training_tokens, self.training),
+        ];
+        for (unit, count, rate) in millions {
+            if count > 0 {
+                add(Cost::new(count, rate.ok_or(UnitError::Unpriced(unit))?))?;
+            }
         }
         let each = [
             ("images", units.images, self.image(&line.image)),

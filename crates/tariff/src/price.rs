@@ -54,6 +54,8 @@ pub struct Tier(Box<str>);
 impl Tier {
     /// The tier that serves where no other is named, and the one whose rates others fall back to.
     pub(crate) const DEFAULT: &str = "default";
+    /// The tier of requests that come in a file and are answered when there is time.
+    pub const BATCH: &str = "batch";
 
     /// The tier's name as priced. `auto`, `standard`, `scale` and the empty name are `default`;
     /// `fast` is `priority` (spec of the OpenAI API, `service_tier`).

@@ -3,8 +3,12 @@
 /// A tool that runs at the provider and costs a fee for each call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tool {
-    /// A search of the web.
+    /// A search of the web, of medium context size or of none that was named.
     WebSearch,
+    /// The same of low context size.
+    WebSearchLow,
+    /// The same of high context size.
+    WebSearchHigh,
     /// A search by OpenAI's older search tool, which has a fee of its own.
     WebSearchPreview,
     /// A search of posts on X (xAI).
@@ -17,12 +21,14 @@ pub enum Tool {
     Maps,
 }
 
-const TOOLS: usize = 6;
+const TOOLS: usize = 8;
 
 impl Tool {
     /// Every tool.
     pub const ALL: [Self; TOOLS] = [
         Self::WebSearch,
+        Self::WebSearchLow,
+        Self::WebSearchHigh,
         Self::WebSearchPreview,
         Self::XSearch,
         Self::FileSearch,
@@ -35,6 +41,8 @@ impl Tool {
     pub const fn name(self) -> &'static str {
         match self {
             Self::WebSearch => "web_search",
+            Self::WebSearchLow => "web_search_low",
+            Self::WebSearchHigh => "web_search_high",
             Self::WebSearchPreview => "web_search_preview",
             Self::XSearch => "x_search",
             Self::FileSearch => "file_search",
@@ -43,10 +51,45 @@ impl Tool {
         }
     }
 
+    /// The search of this context size.
+    #[must_use]
+    pub const fn search(size: SearchSize) -> Self {
+        match size {
+            SearchSize::Low => Self::WebSearchLow,
+            SearchSize::Medium => Self::WebSearch,
+            SearchSize::High => Self::WebSearchHigh,
+        }
+    }
+
     /// The tool of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tool| tool.name() == name)
+    }
+}
+
+/// How much of the web a search reads: `search_context_size`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SearchSize {
+    /// `low`
+    Low,
+    /// `medium`, which providers take unless told.
+    #[default]
+    Medium,
+    /// `high`
+    High,
+}
+
+impl SearchSize {
+    /// The size of this name.
+    #[must_use]
+    pub fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b"low" => Some(Self::Low),
+            b"medium" => Some(Self::Medium),
+            b"high" => Some(Self::High),
+            _ => None,
+        }
     }
 }
 
@@ -58,9 +101,11 @@ impl<T: Copy> PerTool<T> {
     /// The tool's value.
     #[must_use]
     pub fn get(&self, tool: Tool) -> T {
-        let Self([search, preview, x, files, container, maps]) = *self;
+        let Self([search, low, high, preview, x, files, container, maps]) = *self;
         match tool {
             Tool::WebSearch => search,
+            Tool::WebSearchLow => low,
+            Tool::WebSearchHigh => high,
             Tool::WebSearchPreview => preview,
             Tool::XSearch => x,
             Tool::FileSearch => files,
@@ -71,9 +116,11 @@ impl<T: Copy> PerTool<T> {
 
     /// Changes the tool's value.
     pub fn set(&mut self, tool: Tool, value: T) {
-        let Self([search, preview, x, files, container, maps]) = self;
+        let Self([search, low, high, preview, x, files, container, maps]) = self;
         *match tool {
             Tool::WebSearch => search,
+            Tool::WebSearchLow => low,
+            Tool::WebSearchHigh => high,
             Tool::WebSearchPreview => preview,
             Tool::XSearch => x,
             Tool::FileSearch => files,
@@ -102,6 +149,8 @@ pub struct Units {
     pub images: u64,
     /// Characters of a text that was read out.
     pub characters: u64,
+    /// Tokens that a model was trained on.
+    pub training_tokens: u64,
     /// Pages read.
     pub pages: u64,
     /// Search units: reranked queries, searches billed by themselves.
@@ -121,6 +170,7 @@ impl Units {
             ("video_ms", self.video_ms),
             ("images", self.images),
             ("characters", self.characters),
+            ("training_tokens", self.training_tokens),
             ("pages", self.pages),
             ("queries", self.queries),
             ("requests", self.requests),
@@ -142,7 +192,7 @@ impl Units {
     }
 }
 
-/// What kind of image was made, where an image has a price: as the request names it.
+/// What kind of image, or video, was made, where such a kind has a price: as the request names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageKind {
     /// `1024x1024`; `None` when the provider chooses.

@@ -94,7 +94,7 @@ pub struct Usage {
     /// How fast, as the answer says it, if that may have a price (`fast`).
     pub speed: Option<String>,
     /// What the provider itself says the answer cost.
-    pub provider_cost: Option<crate::Amount>,
+    pub provider_cost: Option<crate::ProviderCost>,
     /// Anomalies that reading survived.
     pub flags: Flags,
 }

@@ -7,6 +7,7 @@ mod clock;
 pub mod cluster;
 mod disk;
 mod head;
+pub mod jobs;
 #[cfg(feature = "postgres")]
 pub mod pgbouncer;
 #[cfg(feature = "postgres")]

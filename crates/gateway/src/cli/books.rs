@@ -20,6 +20,9 @@ pub(crate) struct Doctor {
     /// As a JSON object: which database, and the findings with level, check, finding and remedy.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Do not ask the upstreams whether they answer and take our keys.
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 /// A provider's export and what to compare.

@@ -84,7 +84,12 @@ pub(super) fn run(
     let mut findings = machine::look(settings);
     let connected = match startup::open(&settings.database, runtime) {
         Ok(database) => {
-            let connected = runtime.block_on(books::look(&database, settings, &mut findings));
+            let connected = runtime.block_on(books::look(
+                &database,
+                settings,
+                !command.offline,
+                &mut findings,
+            ));
             database.close();
             connected
         }

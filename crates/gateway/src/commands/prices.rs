@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ledger::admin::{Admin, Imported, NewPrice};
-use tariff::{Fees, Pattern, Price, PriceId, Rates, Tier};
+use tariff::{Amount, Price};
 
 use super::{now_ms, table::Table};
 use crate::{
@@ -62,38 +62,24 @@ fn read_file(path: &Path) -> Result<String, Fatal> {
     })
 }
 
-async fn set(set: SetPrice, admin: &mut Admin) -> Result<(), Fatal> {
-    let rate = |amount: tariff::Amount| amount.nano();
-    let price = Price {
-        id: PriceId(0),
-        pattern: Pattern::new(&set.model),
-        tier: Tier::new(&set.tier),
-        min_context: set.min_context,
-        context_inclusive: false,
-        valid_from_ms: 0,
-        valid_to_ms: None,
-        rates: Rates {
-            in_text: Some(rate(set.input)),
-            cr_text: set.cached_input.map(rate),
-            cw_5m: set.cache_write.map(rate),
-            out_text: set.output.map(rate),
-            ..Rates::default()
-        },
-        fees: Fees::default(),
-        context_window: set.context_window,
-        output_max: set.output_max,
-    };
+async fn set(set: Box<SetPrice>, admin: &mut Admin) -> Result<(), Fatal> {
+    let (price, disconnect) = set.price();
+    let input = price.rates.in_text;
+    let source = set.source.clone();
     admin
         .set_price(&NewPrice {
             price,
-            disconnect: None,
-            source: None,
+            disconnect,
+            source,
         })
         .await?;
-    println!(
-        "{} costs {} USD per 1,000,000 input tokens from now on",
-        set.model, set.input
-    );
+    match input.map(Amount::from_nano) {
+        Some(input) => println!(
+            "{} costs {input} USD per 1,000,000 input tokens from now on",
+            set.model
+        ),
+        None => println!("the price of {} is set", set.model),
+    }
     Ok(())
 }
 

@@ -62,7 +62,7 @@ async fn issue(issue: Issue, admin: &Admin) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn list(tokens: &[TokenRow]) -> Table {
+pub(super) fn list(tokens: &[TokenRow]) -> Table {
     let mut table = Table::new(
         &[
             "token", "account", "label", "budget", "spent", "held", "limits", "models", "issued",

@@ -1,16 +1,19 @@
 //! Every endpoint that is known: what its body is, which meter reads its answer, what bounds its cost.
 //!
-//! A path is found by its end, so that any base path works (`/v1`, `/openai/v1`, `/api/v1`, none). `tests/endpoints.rs` reads
-//! this table and fails for a row that it has no exchange for.
+//! A path is found by its end, so that any base path works (`/v1`, `/openai/v1`, `/api/v1`, none). Where it has a name in
+//! braces stands one segment: that of a [`Kind`] is the id of such an object, which must be the caller's; `{id}` is any other.
+//! `tests/endpoints.rs` reads this table and fails for a row that it has no exchange for.
 
 use http::Method;
 use meter::Api;
+
+use super::kept::{Act, Kind};
 
 /// One endpoint.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) method: Method,
-    /// The end of the path.
+    /// The end of the path: `/responses/{response}/cancel`.
     pub(crate) path: &'static str,
     /// The name in charges, logs, metrics and the endpoints of access tokens.
     pub(crate) name: &'static str,
@@ -24,10 +27,31 @@ pub(crate) enum Does {
     Metered(Metered),
     /// Costs nothing at the provider; relayed as it is.
     Free,
+    /// Costs nothing either, and is about what the provider keeps: relayed if it is the caller's.
+    Kept(Act),
+    /// An upload, or work that goes on after its request.
+    Work(Work),
     /// Would let a client spend where nobody meters: never relayed, whatever `UNKNOWN_PATHS` says.
     Refused,
     /// The models this access token may use: answered by ourselves.
     Models,
+    /// What it has spent and may spend: answered by ourselves.
+    Billing(Billing),
+}
+
+/// A question about money that client tools ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Billing {
+    /// How much the token may spend in all, and until when.
+    Subscription,
+    /// What the token has spent, by day and model, in cents.
+    Usage,
+    /// How much there was to spend, how much was spent and how much is left.
+    Grants,
+    /// The account's usage in buckets of a day.
+    OrganizationUsage,
+    /// The account's costs in buckets of a day.
+    OrganizationCosts,
 }
 
 /// How an endpoint that costs money is metered. Its model is the field `model` of its body, or a deployment's
@@ -40,6 +64,26 @@ pub(crate) struct Metered {
     /// A stream reports usage only if the request asks for it in `stream_options`.
     pub(crate) usage_on_request: bool,
     pub(crate) bound: BoundBy,
+    /// What the provider may keep of it under the answer's id, which is then the caller's.
+    pub(crate) creates: Option<Kind>,
+}
+
+/// What is uploaded, or begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A file in one piece.
+    File,
+    /// A file in parts.
+    Upload,
+    /// A batch of the requests in a file.
+    Batch,
+    /// A batch of the messages in its body (Anthropic).
+    MessageBatch,
+    Video,
+    /// A video made of another.
+    Remix,
+    /// Fine-tuning.
+    Tuning,
 }
 
 /// What a request's body is.
@@ -63,9 +107,11 @@ pub(crate) enum BoundBy {
     Characters,
     /// The time that the uploaded audio can play at most.
     Time,
+    /// The pages that the request picks, or the most that a document has.
+    Pages,
 }
 
-const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
+pub(super) const fn row(method: Method, path: &'static str, name: &'static str, does: Does) -> Row {
     Row {
         method,
         path,
@@ -83,12 +129,31 @@ const fn post(path: &'static str, api: Api, body: BodyKind, bound: BoundBy) -> R
         body,
         usage_on_request,
         bound,
+        creates: creates(path),
     };
     row(Method::POST, path, name, Does::Metered(metered))
 }
 
+/// What the metered endpoints' answers are kept as.
+const fn creates(path: &str) -> Option<Kind> {
+    match path.as_bytes() {
+        b"/responses" => Some(Kind::Response),
+        b"/chat/completions" => Some(Kind::ChatCompletion),
+        _ => None,
+    }
+}
+
+/// About what the provider keeps.
+pub(super) const fn kept(method: Method, path: &'static str, name: &'static str, act: Act) -> Row {
+    row(method, path, name, Does::Kept(act))
+}
+
 const fn free(path: &'static str) -> Row {
     row(Method::POST, path, "free", Does::Free)
+}
+
+const fn billing(path: &'static str, billing: Billing) -> Row {
+    row(Method::GET, path, "billing", Does::Billing(billing))
 }
 
 const fn refused(path: &'static str) -> Row {
@@ -115,6 +180,8 @@ pub(crate) static TABLE: &[Row] = &[
         BoundBy::Input,
     ),
     post("/rerank", Api::Rerank, BodyKind::Json, BoundBy::Input),
+    post("/score", Api::Rerank, BodyKind::Json, BoundBy::Input),
+    post("/ocr", Api::Ocr, BodyKind::Json, BoundBy::Pages),
     post(
         "/responses",
         Api::Responses,
@@ -175,6 +242,10 @@ pub(crate) static TABLE: &[Row] = &[
         BodyKind::Json,
         BoundBy::Tokens,
     ),
+    // llama.cpp's own names no model, and several prompts get several answers: its `/completions` are metered.
+    refused("/completion"),
+    // What a check costs, nobody tells.
+    refused("/content_provenance_checks"),
     // These hand the client a key, or a connection, to the provider itself.
     refused("/realtime/client_secrets"),
     refused("/realtime/sessions"),
@@ -183,4 +254,116 @@ pub(crate) static TABLE: &[Row] = &[
     refused("/realtime/calls"),
     refused("/chatkit/sessions"),
     row(Method::GET, "/models", "models", Does::Models),
+    // Not in OpenAI's API, and yet asked by many tools.
+    billing("/dashboard/billing/subscription", Billing::Subscription),
+    billing("/dashboard/billing/usage", Billing::Usage),
+    billing("/dashboard/billing/credit_grants", Billing::Grants),
+    billing(
+        "/organization/usage/completions",
+        Billing::OrganizationUsage,
+    ),
+    billing("/organization/costs", Billing::OrganizationCosts),
+    // What is kept of responses, chats and conversations.
+    kept(
+        Method::GET,
+        "/responses/{response}",
+        "responses/get",
+        Act::Read,
+    ),
+    kept(
+        Method::DELETE,
+        "/responses/{response}",
+        "responses/delete",
+        Act::Delete,
+    ),
+    kept(
+        Method::POST,
+        "/responses/{response}/cancel",
+        "responses/cancel",
+        Act::Change,
+    ),
+    kept(
+        Method::GET,
+        "/responses/{response}/input_items",
+        "responses/input_items",
+        Act::Read,
+    ),
+    kept(
+        Method::GET,
+        "/chat/completions",
+        "chat/completions/list",
+        Act::List(Kind::ChatCompletion),
+    ),
+    kept(
+        Method::GET,
+        "/chat/completions/{chat_completion}",
+        "chat/completions/get",
+        Act::Read,
+    ),
+    kept(
+        Method::GET,
+        "/chat/completions/{chat_completion}/messages",
+        "chat/completions/messages",
+        Act::Read,
+    ),
+    kept(
+        Method::POST,
+        "/chat/completions/{chat_completion}",
+        "chat/completions/update",
+        Act::Change,
+    ),
+    kept(
+        Method::DELETE,
+        "/chat/completions/{chat_completion}",
+        "chat/completions/delete",
+        Act::Delete,
+    ),
+    kept(
+        Method::POST,
+        "/conversations",
+        "conversations",
+        Act::Create(Kind::Conversation),
+    ),
+    kept(
+        Method::GET,
+        "/conversations/{conversation}",
+        "conversations/get",
+        Act::Read,
+    ),
+    kept(
+        Method::POST,
+        "/conversations/{conversation}",
+        "conversations/update",
+        Act::Change,
+    ),
+    kept(
+        Method::DELETE,
+        "/conversations/{conversation}",
+        "conversations/delete",
+        Act::Delete,
+    ),
+    kept(
+        Method::GET,
+        "/conversations/{conversation}/items",
+        "conversations/items",
+        Act::Read,
+    ),
+    kept(
+        Method::POST,
+        "/conversations/{conversation}/items",
+        "conversations/items",
+        Act::Change,
+    ),
+    kept(
+        Method::GET,
+        "/conversations/{conversation}/items/{id}",
+        "conversations/items",
+        Act::Read,
+    ),
+    kept(
+        Method::DELETE,
+        "/conversations/{conversation}/items/{id}",
+        "conversations/items",
+        Act::Change,
+    ),
 ];

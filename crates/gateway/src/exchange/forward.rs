@@ -7,11 +7,12 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request, uri
 use http_body::Body;
 use ledger::{AccessToken, Dialect, SecretSource};
 use proxy::{Answer, BoxError, Pool, SendError, SendErrorKind, headers};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     endpoint::Endpoint,
     gateway::Gateway,
+    health::{self, Change, Outcome},
     places::{self, Place},
     refusal::Refusal,
 };
@@ -56,6 +57,17 @@ impl Route {
         })?;
         let path = path(place.dialect, endpoint)?;
         Ok(Self { place, path, own })
+    }
+}
+
+impl Route {
+    /// The same request to another place, which is spoken to alike.
+    pub(super) fn to(&self, place: Arc<Place>) -> Self {
+        Self {
+            place,
+            path: self.path.clone(),
+            own: None,
+        }
     }
 }
 
@@ -107,8 +119,39 @@ where
             entry.insert(HeaderValue::from(length));
         }
     }
-    pool.send(&route.place.target, &route.place.egress, request)
-        .await
+    let sent = pool
+        .send(&route.place.target, &route.place.egress, request)
+        .await;
+    if route.own.is_none() {
+        note(&route.place, &sent);
+    }
+    sent
+}
+
+/// Remembers how the place's key fared.
+fn note(place: &Place, sent: &Result<Response<Answer>, SendError>) {
+    let outcome = match sent {
+        Ok(answer) => Outcome::of(answer.status(), answer.headers()),
+        // The client's doing.
+        Err(error) if error.kind() == SendErrorKind::Body => return,
+        Err(_) => Outcome::Failed,
+    };
+    let (upstream, key) = (&place.name, place.key_id.map(|id| id.0));
+    match place.health.note(outcome, health::now_ms()) {
+        Change::Rests(rest) => {
+            let rest_ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
+            if outcome == Outcome::Ejected {
+                error!(
+                    upstream,
+                    key, rest_ms, "upstream.key_refused: the upstream does not know this key"
+                );
+            } else {
+                warn!(upstream, key, rest_ms, ?outcome, "upstream.key_rests");
+            }
+        }
+        Change::Recovered => info!(upstream, key, "upstream.key_recovered"),
+        Change::None => {}
+    }
 }
 
 /// The path, and the query as it is, behind the place's own.

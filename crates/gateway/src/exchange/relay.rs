@@ -148,7 +148,12 @@ impl Exchange {
     }
 
     /// Passes an answer on that costs nothing.
-    fn pass(&mut self, response: Response<Answer>, end: &'static str, entry: Entry) -> Reply {
+    pub(super) fn pass(
+        &mut self,
+        response: Response<Answer>,
+        end: &'static str,
+        entry: Entry,
+    ) -> Reply {
         let (mut head, answer) = response.into_parts();
         head.headers = headers::client_response_headers(&head.headers);
         let mut record = self.take_record(head.status);
@@ -158,8 +163,8 @@ impl Exchange {
     }
 
     /// An answer of our own that is no refusal.
-    pub(super) fn answer_own(&mut self, body: &serde_json::Value) -> Reply {
-        let mut response = Response::new(Bytes::from(body.to_string()));
+    pub(super) fn answer_own(&mut self, json: String) -> Reply {
+        let mut response = Response::new(Bytes::from(json));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

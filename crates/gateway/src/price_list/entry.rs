@@ -67,7 +67,7 @@ pub(super) fn read(model: &str, value: &RawValue, options: &Options) -> Result<E
     };
     let mut listed = figures(&members, mode, &mut entry)?;
     let by_token = listed.values().any(|rates| !rates.is_none());
-    let fees = fees::read(&members, mode, by_token, &mut entry)?;
+    let fees = fees::read(&members, mode, by_token)?;
     distrust_cheap_cache_writes(&mut listed, &mut entry.warnings);
     check(&listed, &fees, mode, &members, options, &mut entry.warnings)?;
     listed.entry(BASE).or_default();

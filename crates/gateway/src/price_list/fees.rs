@@ -1,9 +1,9 @@
 //! What the list says about units other than tokens: seconds, images, characters, pages, queries, searches; and its multipliers.
 
 use serde_json::value::RawValue;
-use tariff::{Amount, Fees, Tool};
+use tariff::{Amount, Fees, SearchSize, Tool};
 
-use super::{LeftOut, Members, Warning, entry};
+use super::{LeftOut, Members, entry};
 
 /// 100 USD for an image, a minute or a call. The dearest real figure is 36 USD for a minute of video.
 const FEE_MAX: i64 = 100_000_000_000;
@@ -37,12 +37,7 @@ pub(super) fn is_read(key: &str, mode: &str, by_token: bool) -> bool {
 }
 
 /// The fees of one model. `by_token`: it has prices for tokens as well.
-pub(super) fn read(
-    members: &Members<'_>,
-    mode: &str,
-    by_token: bool,
-    entry: &mut entry::Entry,
-) -> Result<Fees, LeftOut> {
+pub(super) fn read(members: &Members<'_>, mode: &str, by_token: bool) -> Result<Fees, LeftOut> {
     let mut fees = Fees::default();
     for (key, value) in &members.0 {
         if !is_read(key, mode, by_token) {
@@ -73,10 +68,8 @@ pub(super) fn read(
                 fees.images = each()?.map(|fee| ("*".into(), fee)).into_iter().collect();
             }
             "search_context_cost_per_query" => {
-                let (fee, is_one) = search(value).ok_or_else(unreadable)?;
-                fees.tools.set(Tool::WebSearch, fee);
-                if !is_one {
-                    entry.warnings.insert(Warning::SearchSizes);
+                for (size, fee) in searches(value).ok_or_else(unreadable)? {
+                    fees.tools.set(Tool::search(size), fee);
                 }
             }
             "provider_specific_entry" => multipliers(value, &mut fees).ok_or_else(unreadable)?,
@@ -112,7 +105,7 @@ pub(super) fn is_absurd(fees: &Fees) -> bool {
         request,
     ];
     let plain = plain.into_iter().filter_map(|fee| *fee);
-    let images = fees.images.iter().map(|(_, fee)| *fee);
+    let images = fees.images.iter().chain(&fees.videos).map(|(_, fee)| *fee);
     let tools = fees.tools.iter().filter_map(|(_, fee)| fee);
     let each = plain.chain(images).chain(tools).any(|fee| fee > FEE_MAX);
     each || fees.characters.is_some_and(|rate| rate > entry::RATE_MAX)
@@ -203,18 +196,22 @@ fn multipliers(value: &RawValue, fees: &mut Fees) -> Option<()> {
     Some(())
 }
 
-/// What a search costs at the size that providers take unless told, and whether all sizes cost the same.
-fn search(value: &RawValue) -> Option<(Option<i64>, bool)> {
+/// What a search costs by the size of its context: medium unless told, and the others where they differ from that.
+fn searches(value: &RawValue) -> Option<Vec<(SearchSize, Option<i64>)>> {
     let members: Members<'_> = serde_json::from_str(value.get()).ok()?;
     let of = |size: &str| {
         let name = format!("search_context_size_{size}");
         let (_, value) = members.0.iter().find(|(key, _)| **key == *name)?;
         fee(value, 1).flatten()
     };
-    let all = [of("low"), of("medium"), of("high")];
-    let is_one = all.iter().all(|fee| *fee == all[0]);
-    let medium = of("medium").or_else(|| all.into_iter().flatten().max());
-    Some((medium, is_one))
+    let (low, high) = (of("low"), of("high"));
+    let medium = of("medium").or_else(|| low.max(high));
+    let differing = |fee: Option<i64>| fee.filter(|_| fee != medium);
+    Some(vec![
+        (SearchSize::Low, differing(low)),
+        (SearchSize::Medium, medium),
+        (SearchSize::High, differing(high)),
+    ])
 }
 
 #[cfg(test)]

@@ -66,8 +66,6 @@ pub(crate) enum Warning {
     NoOutputMax,
     /// No context window is listed.
     NoContextWindow,
-    /// Searches cost by the size of their context.
-    SearchSizes,
 }
 
 impl Report {
@@ -182,9 +180,6 @@ impl fmt::Display for Warning {
             }
             Self::NoOutputMax => {
                 "no output maximum listed: holds assume OUTPUT_MAX_ASSUMED where a request has no limit"
-            }
-            Self::SearchSizes => {
-                "searches cost by the size of their context: each costs as a medium one"
             }
             Self::NoContextWindow => {
                 "no context window listed: holds assume CONTEXT_WINDOW_ASSUMED where a request refers to images or files"

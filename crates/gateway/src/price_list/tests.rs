@@ -302,6 +302,9 @@ fn what_is_no_token_has_fees() {
     assert_eq!(fees("tts-1").characters, usd("15"));
     assert_eq!(fees("mistral/mistral-ocr-latest").page, usd("0.004"));
     assert_eq!(fees("perplexity/search").query, usd("0.005"));
+    let pro = fees("sora-2-pro");
+    assert_eq!(pro.video(Some("1280x720")), usd("18"));
+    assert_eq!(pro.video(Some("1792x1024")), usd("30"));
     assert_eq!(fees("sora-2").video_minute, usd("6"));
     let searches = |model| fees(model).tools.get(tariff::Tool::WebSearch);
     assert_eq!(searches("claude-sonnet-5"), usd("0.01"));
@@ -318,9 +321,11 @@ fn what_is_no_token_has_fees() {
         fees("gpt-5.6-sol").regions_bps,
         [(Box::from("eu"), 11_000), (Box::from("us"), 11_000)]
     );
-    assert!(
-        list.report.warnings[&Warning::SearchSizes].contains(&"gpt-4o-search-preview".to_owned())
-    );
+    let sized = |tool| fees("gpt-4o-search-preview").tools.get(tool);
+    assert_eq!(sized(tariff::Tool::WebSearchLow), usd("0.03"));
+    assert_eq!(sized(tariff::Tool::WebSearchHigh), usd("0.05"));
+    let one = fees("claude-sonnet-5").tools;
+    assert_eq!(one.get(tariff::Tool::WebSearchHigh), None);
 }
 
 #[test]

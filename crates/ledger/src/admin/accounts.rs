@@ -22,7 +22,38 @@ pub struct AccountRow {
     pub held: Amount,
 }
 
+/// A credit, or what was taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreditRow {
+    /// When, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// How much.
+    pub amount: Amount,
+    /// Why.
+    pub note: String,
+}
+
 impl Admin {
+    /// The latest credits of an account, the last first.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn credits(&self, account: &str, most: i64) -> Result<Vec<CreditRow>, LedgerError> {
+        let rows = self
+            .session
+            .query(CREDITS, &[(&account, Type::TEXT), (&most, Type::INT8)])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(CreditRow {
+                    at_ms: row.try_get(0)?,
+                    amount: Amount::from_nano(row.try_get(1)?),
+                    note: row.try_get(2)?,
+                })
+            })
+            .collect()
+    }
+
     /// Makes an account. `credit_limit` `None`: it may spend as it likes.
     ///
     /// # Errors
@@ -88,3 +119,7 @@ const LIST: &str =
     "select a.id, a.name, a.balance, a.credit_limit,
             (select coalesce(sum(h.amount), 0)::bigint from turnpike.hold as h where h.account_id = a.id)
        from turnpike.account as a order by a.name";
+const CREDITS: &str = "
+    select floor(extract(epoch from c.created_at) * 1000)::bigint, c.amount, c.note
+      from turnpike.credit as c join turnpike.account as a on a.id = c.account_id
+     where a.name = $1 order by c.id desc limit $2";

@@ -101,9 +101,9 @@ struct Columns<'a> {
     /// In the order of [`in_order`].
     rates: [Vec<Option<i64>>; 12],
     /// In the order of [`fees_in_order`].
-    fees: [Vec<Option<i64>>; 7],
+    fees: [Vec<Option<i64>>; 8],
     /// In the order of [`tables_in_order`]; JSON.
-    tables: [Vec<Option<String>>; 4],
+    tables: [Vec<Option<String>>; 5],
 }
 
 impl<'a> Columns<'a> {
@@ -197,7 +197,7 @@ const fn in_order(rates: &Rates) -> [Option<i64>; 12] {
     ]
 }
 
-const fn fees_in_order(fees: &Fees) -> [Option<i64>; 7] {
+const fn fees_in_order(fees: &Fees) -> [Option<i64>; 8] {
     [
         fees.audio_in_minute,
         fees.audio_out_minute,
@@ -206,15 +206,23 @@ const fn fees_in_order(fees: &Fees) -> [Option<i64>; 7] {
         fees.page,
         fees.query,
         fees.request,
+        fees.training,
     ]
 }
 
-fn tables_in_order(fees: &Fees) -> [Option<String>; 4] {
+fn tables_in_order(fees: &Fees) -> [Option<String>; 5] {
     let tools = fees.tools.iter();
     let tools: Vec<(Box<str>, i64)> = tools
         .filter_map(|(tool, fee)| Some((tool.name().into(), fee?)))
         .collect();
-    [&fees.images, &tools, &fees.regions_bps, &fees.speeds_bps].map(|table| {
+    [
+        &fees.images,
+        &tools,
+        &fees.regions_bps,
+        &fees.speeds_bps,
+        &fees.videos,
+    ]
+    .map(|table| {
         let members: BTreeMap<&str, i64> =
             table.iter().map(|(name, fee)| (&**name, *fee)).collect();
         (!members.is_empty()).then(|| serde_json::json!(members).to_string())
@@ -236,7 +244,8 @@ const SET: &str = "
              output_audio => turnpike.usd(p.out_audio), output_image => turnpike.usd(p.out_image),
              input_audio_minute => turnpike.usd(p.audio_in_minute), output_audio_minute => turnpike.usd(p.audio_out_minute),
              video_minute => turnpike.usd(p.video_minute), characters => turnpike.usd(p.characters), page => turnpike.usd(p.page),
-             query => turnpike.usd(p.query), request => turnpike.usd(p.request),
+             query => turnpike.usd(p.query), request => turnpike.usd(p.request), training => turnpike.usd(p.training),
+             videos => (select jsonb_object_agg(fee.key, turnpike.usd(fee.value::bigint)) from jsonb_each_text(p.videos::jsonb) as fee),
              images => (select jsonb_object_agg(fee.key, turnpike.usd(fee.value::bigint)) from jsonb_each_text(p.images::jsonb) as fee),
              tools => (select jsonb_object_agg(fee.key, turnpike.usd(fee.value::bigint)) from jsonb_each_text(p.tools::jsonb) as fee),
              regions => (select jsonb_object_agg(fee.key, fee.value::bigint * 0.0001) from jsonb_each_text(p.regions_bps::jsonb) as fee),
@@ -247,8 +256,8 @@ const SET: &str = "
       from unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::text[],
                   $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
                   $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
-                  $26::bigint[], $27::bigint[], $28::bigint[], $29::text[], $30::text[], $31::text[], $32::text[])
+                  $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::text[], $31::text[], $32::text[], $33::text[], $34::text[])
            with ordinality as p (pattern, tier, min_context, inclusive, valid_from_ms, context_window, output_max, disconnect, source,
                  in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h, out_text, out_reasoning, out_audio, out_image,
-                 audio_in_minute, audio_out_minute, video_minute, characters, page, query, request, images, tools, regions_bps, speeds_bps, place)
+                 audio_in_minute, audio_out_minute, video_minute, characters, page, query, request, training, images, tools, regions_bps, speeds_bps, videos, place)
      order by p.place";

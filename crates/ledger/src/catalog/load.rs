@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Row};
 
 use crate::{
-    Catalog, Dialect, Disconnect, LedgerError, Route, SecretSource, Upstream, UpstreamId,
+    Catalog, CostBy, Dialect, Disconnect, LedgerError, Route, SecretSource, Upstream, UpstreamId,
     UpstreamKey, UpstreamKeyId,
 };
 
@@ -44,17 +44,10 @@ pub(crate) async fn load(
         }
     }
     let prices = prices.iter().map(price).collect::<Result<Vec<_>, _>>()?;
-    let mut keys_of: HashMap<UpstreamId, Vec<UpstreamKey>> = HashMap::new();
-    for row in &keys {
-        keys_of
-            .entry(UpstreamId(row.try_get(0)?))
-            .or_default()
-            .push(key(row)?);
-    }
-    let mut all = Vec::new();
-    for row in &upstreams {
-        all.push(Arc::new(upstream(row, &mut keys_of)?));
-    }
+    let all: Vec<_> = with_keys(&upstreams, &keys)?
+        .into_iter()
+        .map(Arc::new)
+        .collect();
     let mut ways = Vec::new();
     for row in &routes {
         let target = UpstreamId(row.try_get(0)?);
@@ -94,9 +87,9 @@ pub(crate) const PRICES: &str = "
            in_text, in_audio, in_image, cr_text, cr_audio, cr_image, cw_5m, cw_1h,
            out_text, out_reasoning, out_audio, out_image, context_window, output_max, disconnect,
            audio_in_minute, audio_out_minute, video_minute, characters, page, query, request,
-           images::text, tools::text, regions_bps::text, speeds_bps::text
+           images::text, tools::text, regions_bps::text, speeds_bps::text, videos::text, training
       from turnpike.price
-     where (valid_to is null or valid_to > now() - interval '1 day') and valid_from < coalesce(valid_to, 'infinity')
+     where (valid_to is null or valid_to > now() - interval '8 days') and valid_from < coalesce(valid_to, 'infinity')
      order by pattern, tier, min_context, valid_from";
 
 pub(crate) fn price(row: &Row) -> Result<Price, LedgerError> {
@@ -156,6 +149,8 @@ fn fees(row: &Row) -> Result<Fees, LedgerError> {
         tools,
         regions_bps: table(row, 31)?,
         speeds_bps: table(row, 32)?,
+        videos: table(row, 33)?,
+        training: fee(34)?,
     })
 }
 
@@ -182,8 +177,23 @@ fn disconnect(row: &Row) -> Result<Option<Disconnect>, LedgerError> {
     })
 }
 
-const UPSTREAMS: &str = "
-    select id, name, base_url, proxy, priority, dialect from turnpike.upstream
+/// Upstreams in the order in which they are asked, each with its keys, out of the rows of [`UPSTREAMS`] and [`KEYS`].
+pub(crate) fn with_keys(upstreams: &[Row], keys: &[Row]) -> Result<Vec<Upstream>, LedgerError> {
+    let mut keys_of: HashMap<UpstreamId, Vec<UpstreamKey>> = HashMap::new();
+    for row in keys {
+        keys_of
+            .entry(UpstreamId(row.try_get(0)?))
+            .or_default()
+            .push(key(row)?);
+    }
+    upstreams
+        .iter()
+        .map(|row| upstream(row, &mut keys_of))
+        .collect()
+}
+
+pub(crate) const UPSTREAMS: &str = "
+    select id, name, base_url, proxy, priority, dialect, cost, cost_permille from turnpike.upstream
      where enabled and dialect in ('openai', 'azure', 'anthropic') order by priority, name";
 
 fn upstream(
@@ -200,13 +210,20 @@ fn upstream(
             "anthropic" => Dialect::Anthropic,
             _ => Dialect::OpenAi,
         },
+        cost: match row.try_get(6)? {
+            "provider" => CostBy::Provider {
+                permille: u32::try_from(row.try_get::<_, i32>(7)?).unwrap_or_default(),
+            },
+            _ => CostBy::Price,
+        },
         proxy: row.try_get(3)?,
         priority: row.try_get(4)?,
         keys: keys.remove(&id).unwrap_or_default(),
     })
 }
 
-const KEYS: &str = "select upstream_id, id, secret, weight from turnpike.upstream_key order by id";
+pub(crate) const KEYS: &str =
+    "select upstream_id, id, secret, weight from turnpike.upstream_key order by id";
 
 fn key(row: &Row) -> Result<UpstreamKey, LedgerError> {
     Ok(UpstreamKey {

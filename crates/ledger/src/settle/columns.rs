@@ -45,6 +45,20 @@ pub(super) struct Columns<'a> {
 pub(super) const STATEMENT: &str = "select outcome from turnpike.settle_exchanges(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41)";
 
+/// The same, and whose what the providers keep of it is.
+pub(super) const STATEMENT_WITH_OBJECTS: &str = "select s.outcome from turnpike.settle_exchanges(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41) as s,
+    turnpike.keep_objects($42, $43, $44, $45, $46, $47, $48, $49, $50, $51)";
+
+/// The charges of a job, and its end. `lock_job` comes first, since the settlement is for the process that it names.
+pub(super) const STATEMENT_OF_JOB: &str = "
+    select turnpike.end_job($42, array_agg(s.outcome order by s.place), $4, $37, $38)
+      from turnpike.lock_job($42, $41) as o,
+           lateral turnpike.settle_exchanges(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, o.instance, $41)
+           with ordinality as s (outcome, place)
+    having count(*) > 0";
+
 impl<'a> Columns<'a> {
     pub(super) fn new(group: &'a [Job], plain: bool) -> Self {
         let mut columns = Self::default();

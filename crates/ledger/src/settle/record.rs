@@ -7,7 +7,9 @@ use tariff::{Amount, Buckets, Flags, PriceId};
 use uuid::Uuid;
 
 use super::Job;
-use crate::{AccountId, Charge, End, InstanceId, Mark, Means, TokenId, UpstreamId, UpstreamKeyId};
+use crate::{
+    AccountId, Charge, End, InstanceId, Mark, Means, NewObject, TokenId, UpstreamId, UpstreamKeyId,
+};
 
 /// Everything that stands in a charge. Fields are only ever added, with a default: an older program's journal is replayed too.
 #[derive(Deserialize, Serialize)]
@@ -41,6 +43,8 @@ struct Record<'a> {
     first_byte_after_ms: Option<u32>,
     ended_after_ms: u32,
     key: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    object: Option<Cow<'a, NewObject>>,
 }
 
 /// The record of a job.
@@ -79,6 +83,7 @@ pub(super) fn encode(job: &Job) -> Vec<u8> {
         first_byte_after_ms: charge.first_byte_after_ms,
         ended_after_ms: charge.ended_after_ms,
         key: charge.key.as_deref().map(Cow::Borrowed),
+        object: charge.object.as_deref().map(Cow::Borrowed),
     };
     serde_json::to_vec(&record).expect("numbers, texts and lists of them are always JSON")
 }
@@ -110,6 +115,7 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Job, serde_json::Error> {
         upstream_key: record.upstream_key.map(UpstreamKeyId),
         response_id: record.response_id.map(Cow::into_owned),
         key: record.key.map(Cow::into_owned),
+        object: record.object.map(|object| Box::new(object.into_owned())),
         started_at_ms: record.started_at_ms,
         head_after_ms: record.head_after_ms,
         first_byte_after_ms: record.first_byte_after_ms,

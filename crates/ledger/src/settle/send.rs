@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
+use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use super::{Chain, Job, LOCK_PROBE, columns, columns::Columns, record};
-use crate::{AccountId, InstanceId, LedgerError, gauges::Gauges, link::Link};
+use super::{Chain, Job, LOCK_PROBE, LOCK_WAIT, columns, columns::Columns, record};
+use crate::{
+    AccountId, InstanceId, LedgerError, connect::Connections, gauges::Gauges, link::Link, objects,
+};
 
 /// What became of one settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +150,19 @@ impl Sender {
         let instance = part.jobs.first().map_or(InstanceId(0), |job| job.instance);
         let columns = Columns::new(&part.jobs, part.texts == Texts::Plain);
         let lock_ms = i32::try_from(part.lock_wait.as_millis()).unwrap_or(i32::MAX);
-        let rows = self
-            .link
-            .query_durably(columns::STATEMENT, &columns.params(&instance.0, &lock_ms))
-            .await?;
+        let objects = part
+            .jobs
+            .iter()
+            .filter_map(|job| job.charge.object.as_deref());
+        let objects = objects::Columns::new(objects);
+        let mut params = columns.params(&instance.0, &lock_ms);
+        let statement = if objects.is_empty() {
+            columns::STATEMENT
+        } else {
+            params.extend(objects.params());
+            columns::STATEMENT_WITH_OBJECTS
+        };
+        let rows = self.link.query_durably(statement, &params).await?;
         if rows.len() != part.jobs.len() {
             return Err(LedgerError::row());
         }
@@ -177,6 +189,27 @@ impl Sender {
         );
         self.gauges.settle_refused.fetch_add(1, Relaxed);
         job.refused(error, &self.gauges);
+    }
+}
+
+/// Settles what a job cost and ends it, in one statement that is durable when it returns.
+pub(crate) async fn job_statement(
+    pool: &Connections,
+    charges: &[Job],
+    exchange: Uuid,
+) -> Result<Vec<Row>, LedgerError> {
+    let instance = charges.first().map_or(InstanceId(0), |job| job.instance);
+    let lock_ms = i32::try_from(LOCK_WAIT.as_millis()).unwrap_or(i32::MAX);
+    let mut texts = Texts::AsTheyAre;
+    loop {
+        let columns = Columns::new(charges, texts == Texts::Plain);
+        let mut params = columns.params(&instance.0, &lock_ms);
+        params.push((&exchange, Type::UUID));
+        match pool.query(columns::STATEMENT_OF_JOB, &params).await {
+            // Money matters more than the texts beside it.
+            Err(error) if error.is_data() && texts == Texts::AsTheyAre => texts = Texts::Plain,
+            answer => return answer,
+        }
     }
 }
 

@@ -28,6 +28,8 @@ fn fees() -> Fees {
         audio_in_minute: Some(21),
         audio_out_minute: Some(22),
         video_minute: Some(23),
+        videos: table(&[("1280x720", 61), ("1792x1024", 62)]),
+        training: Some(63),
         characters: Some(24),
         page: Some(25),
         query: Some(26),
@@ -339,7 +341,7 @@ async fn usage_adds_up_by_day_model_and_token() {
             .unwrap();
     }
     let since = now_ms() - 60_000;
-    let days = admin.usage(UsageBy::Day, since, None).await.unwrap();
+    let days = admin.usage(UsageBy::Day, since, None, None).await.unwrap();
     assert_eq!(days.len(), 1);
     assert_eq!(
         (
@@ -355,7 +357,7 @@ async fn usage_adds_up_by_day_model_and_token() {
         (Amount::from_nano(37), Amount::from_nano(7))
     );
     let models = admin
-        .usage(UsageBy::Model, since, Some("alice"))
+        .usage(UsageBy::Model, since, None, Some("alice"))
         .await
         .unwrap();
     assert_eq!(
@@ -365,23 +367,53 @@ async fn usage_adds_up_by_day_model_and_token() {
             .collect::<Vec<_>>(),
         [("gpt-4o-2024-08-06", 30), ("mini", 7)]
     );
-    let tokens = admin.usage(UsageBy::Token, since, None).await.unwrap();
+    let tokens = admin
+        .usage(UsageBy::Token, since, None, None)
+        .await
+        .unwrap();
     assert!(books.secret.starts_with(&tokens[0].key));
     assert!(
         admin
-            .usage(UsageBy::Day, since, Some("bob"))
+            .usage(UsageBy::Day, since, None, Some("bob"))
             .await
             .unwrap()
             .is_empty()
     );
     assert!(
         admin
-            .usage(UsageBy::Day, now_ms() + 60_000, None)
+            .usage(UsageBy::Day, now_ms() + 60_000, None, None)
             .await
             .unwrap()
             .is_empty()
     );
-    assert_eq!(admin.usage(UsageBy::Day, 0, None).await.unwrap().len(), 1);
+    assert_eq!(
+        admin
+            .usage(UsageBy::Day, 0, None, None)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert!(
+        admin
+            .usage(UsageBy::Day, since, Some(since + 1), None)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    // From midnight on, the daily sums tell the same as the charges.
+    let midnight = since - since.rem_euclid(24 * 60 * 60 * 1000);
+    for by in [
+        UsageBy::Day,
+        UsageBy::Model,
+        UsageBy::Token,
+        UsageBy::Account,
+    ] {
+        let of_days = admin.usage(by, midnight, None, None).await.unwrap();
+        let of_charges = admin.usage(by, midnight + 1, None, None).await.unwrap();
+        assert!(!of_days.is_empty());
+        assert_eq!(of_days, of_charges, "{by:?}");
+    }
     assert!(admin.audit().await.unwrap().is_empty());
     books
         .client

@@ -66,7 +66,7 @@ async fn every_statement_runs_in_its_order_on_a_fresh_database() {
             "select (select balance_usd from turnpike.balances where account = 'alice') = 20
                 and (select bool_and(revoked_at is not null) from turnpike.access_token)
                 and (select count(*) from turnpike.price where pattern in ('gpt-4o', 'dall-e-3', 'whisper-1')) = 3
-                and (select count(*) from turnpike.upstream as u join turnpike.upstream_key as k on k.upstream_id = u.id) = 2",
+                and (select count(*) from turnpike.upstream as u join turnpike.upstream_key as k on k.upstream_id = u.id) = 3",
             &[],
         )
         .await

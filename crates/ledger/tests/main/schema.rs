@@ -1,6 +1,6 @@
 //! The rules of the schema, asked of Postgres' own catalog.
 
-use ledger::admin::{Admin, IssueToken, UsageBy};
+use ledger::admin::{Admin, IssueToken, NewUpstream, UsageBy};
 use testkit::postgres::TestDb;
 
 async fn offenders(statement: &str) -> Vec<String> {
@@ -79,6 +79,7 @@ async fn what_runs_as_its_owner_is_little_and_has_a_fixed_search_path() {
         "replace_upstream_keys",
         "resale_issue",
         "resale_set_left",
+        "set_upstream_keys",
     ]
     .iter()
     .map(|name| format!("{name} {path}"))
@@ -130,8 +131,10 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
             "charge: insert select",
             "charge_key: insert select",
             "chatbot_cooldown: delete insert select update",
+            "claim_jobs()",
             "dialog: delete insert select update",
             "drop_charges()",
+            "end_job()",
             "ensure_charge_partitions()",
             "find_dead()",
             "first_id()",
@@ -142,12 +145,17 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
             "instance.seen_at: update",
             "instance.stopped_at: update",
             "instance: insert select",
+            "job: delete insert select update",
+            "keep_objects()",
             "lease: delete insert select update",
             "lease_places()",
             "lease_purses()",
             "lease_windows()",
+            "lock_job()",
             "make_dialog()",
             "migration: select",
+            "object: delete insert select",
+            "park_exchange()",
             "price: select",
             "rate_chunk()",
             "rate_place: delete insert select update",
@@ -237,6 +245,7 @@ async fn upstream_keys_and_digests_are_readable_by_the_gateway_alone() {
                 "credit",
                 "estimates",
                 "open_holds",
+                "open_jobs",
                 "usage_by_model",
                 "usage_daily"
             ]
@@ -383,7 +392,12 @@ async fn the_admin_s_role_can_run_every_function_and_view_of_the_contract() {
             "replace_upstream_keys",
             "turnpike.replace_upstream_keys(id, 'sk-2') from turnpike.upstream",
         ),
+        (
+            "set_upstream_keys",
+            "turnpike.set_upstream_keys('a', '{env:A,env:B}', '{2,1}')",
+        ),
         ("set_route", "turnpike.set_route('gpt*', 'a')"),
+        ("remove_route", "turnpike.remove_route('gpt*')"),
         ("release_hold", "turnpike.release_hold(gen_random_uuid())"),
         ("nano", "turnpike.nano(1.5)"),
         ("usd", "turnpike.usd(1500000000)"),
@@ -432,7 +446,7 @@ async fn the_admin_s_role_can_run_every_function_and_view_of_the_contract() {
         "select relname::text from pg_class where relnamespace = 'turnpike'::regnamespace and relkind = 'v'",
     )
     .await;
-    assert_eq!(views.len(), 6);
+    assert_eq!(views.len(), 7);
     for view in views {
         let rows = client
             .query(&format!("select * from turnpike.{view}"), &[])
@@ -478,12 +492,29 @@ async fn the_admin_s_role_suffices_for_the_commands() {
     admin.revoke_token(rotated.token.expose()).await.unwrap();
     admin.tokens(None).await.unwrap();
     admin.prices().await.unwrap();
+    let upstream = NewUpstream {
+        name: "a",
+        base_url: "https://a",
+        dialect: "openai",
+        enabled: true,
+        ..NewUpstream::default()
+    };
+    let keys = ["env:A".to_owned(), "env:B".to_owned()];
     admin
-        .set_upstream("a", "https://a", Some("env:A"), None)
+        .set_upstream(&upstream, Some(&keys), Some(&[2, 1]))
         .await
         .unwrap();
-    admin.set_route("gpt*", "a").await.unwrap();
-    admin.usage(UsageBy::Token, 0, None).await.unwrap();
+    admin.set_route("gpt*", "a", 0).await.unwrap();
+    let listed = admin.upstreams().await.unwrap();
+    assert_eq!(
+        (&listed[0].weights[..], &listed[0].models[..]),
+        (&[2, 1][..], &["gpt*".to_owned()][..])
+    );
+    assert_eq!(admin.routes().await.unwrap().len(), 1);
+    assert_eq!(admin.remove_route("gpt*", Some("a")).await.unwrap(), 1);
+    assert!(admin.enable_upstream("a", false).await.unwrap());
+    admin.credits("alice", 10).await.unwrap();
+    admin.usage(UsageBy::Token, 0, None, None).await.unwrap();
     assert!(admin.audit().await.unwrap().is_empty());
     drop(admin);
     owner

@@ -190,6 +190,7 @@ pub(crate) fn charge(price: PriceId, nano: i64) -> Charge {
         upstream_key: None,
         response_id: Some("chatcmpl-1".into()),
         key: None,
+        object: None,
         started_at_ms: now_ms(),
         head_after_ms: Some(120),
         first_byte_after_ms: Some(130),

@@ -18,11 +18,18 @@ enum Shape {
     Unknown,
     Json(Lexer<false>),
     /// JSON after JSON (Ollama): the last says so.
-    Lines(Lexer<false>),
+    Lines(Lines),
     /// A sound file.
     Audio(Audio),
     /// Also what is neither (HTML, text): no line of it is an event.
     Stream(Stream),
+}
+
+#[derive(Debug)]
+struct Lines {
+    lexer: Lexer<false>,
+    /// A line has begun and not ended.
+    is_in_line: bool,
 }
 
 #[derive(Debug)]
@@ -72,7 +79,10 @@ impl Body {
             skipped = bytes.iter().take_while(|byte| blank(byte)).count();
             self.shape = match bytes.get(skipped) {
                 None => return None,
-                Some(b'{') if self.api == Api::Generate => Shape::Lines(Lexer::default()),
+                Some(b'{') if self.api == Api::Generate => Shape::Lines(Lines {
+                    lexer: Lexer::default(),
+                    is_in_line: true,
+                }),
                 Some(b'{' | b'[') => Shape::Json(Lexer::default()),
                 Some(_) => Shape::Stream(Stream {
                     splitter: Splitter::default(),
@@ -97,8 +107,8 @@ impl Body {
                     self.is_complete = lexer.is_done();
                 }
             }
-            Shape::Lines(lexer) => {
-                let at = lines(lexer, bytes, &mut self.harvest, &mut self.is_lost);
+            Shape::Lines(lines) => {
+                let at = lines.push(bytes, &mut self.harvest, &mut self.is_lost);
                 self.is_complete |= at.is_some();
                 begins = at.map_or(0, |at| {
                     if at == 0 {
@@ -155,36 +165,37 @@ impl Body {
     }
 }
 
-/// Reads lines of JSON; where the last of them starts, once it has closed.
-fn lines(
-    lexer: &mut Lexer<false>,
-    bytes: &[u8],
-    harvest: &mut Harvest,
-    is_lost: &mut bool,
-) -> Option<usize> {
-    let mut last = None;
-    // A line that began in earlier bytes begins, for these, at 0.
-    let mut begins = 0;
-    let mut at = 0_usize;
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        if lexer.is_done() || *is_lost {
-            if line.trim_ascii().is_empty() {
-                at = at.saturating_add(line.len());
-                continue;
+impl Lines {
+    /// Reads on; where the last line starts, once it has closed. What is left of a broken line is passed over.
+    fn push(&mut self, bytes: &[u8], harvest: &mut Harvest, is_lost: &mut bool) -> Option<usize> {
+        let mut last = None;
+        // A line that began in earlier bytes begins, for these, at 0.
+        let mut begins = 0;
+        let mut at = 0_usize;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let is_blank = line.trim_ascii().is_empty();
+            if !self.is_in_line && !is_blank {
+                *self = Self {
+                    lexer: Lexer::default(),
+                    is_in_line: true,
+                };
+                *is_lost = false;
+                harvest.begin_document(true, false);
+                begins = at;
             }
-            *lexer = Lexer::default();
-            *is_lost = false;
-            harvest.begin_document(true, false);
-            begins = at;
+            if self.is_in_line && !*is_lost {
+                *is_lost = self.lexer.push(line, harvest).is_err();
+                harvest.after(line);
+            }
+            if self.is_in_line && self.lexer.is_done() && harvest.is_done {
+                last.get_or_insert(begins);
+            }
+            let is_over = *is_lost || self.lexer.is_done();
+            self.is_in_line &= !(is_over && line.ends_with(b"\n"));
+            at = at.saturating_add(line.len());
         }
-        *is_lost |= lexer.push(line, harvest).is_err();
-        harvest.after(line);
-        if lexer.is_done() && harvest.is_done {
-            last.get_or_insert(begins);
-        }
-        at = at.saturating_add(line.len());
+        last
     }
-    last
 }
 
 /// What the parts of a stream are read with.

@@ -1,5 +1,7 @@
 //! Numbers as providers write them: integers, floats with `.0`, exponents, numeric strings.
 
+use tariff::ProviderCost;
+
 /// Counts above this are not counts: readers that use doubles are exact up to here.
 const COUNT_MAX: u128 = 1 << 53;
 /// Digits read of a number; more are no figure of ours.
@@ -71,19 +73,20 @@ pub(super) fn count(text: &[u8]) -> Option<u64> {
     is_count.then(|| u64::try_from(whole).ok()).flatten()
 }
 
-/// Nano-USD from a number of `10^-scale` USD, to the nearest (half up). Not negative.
-pub(super) fn nano(text: &[u8], scale: i32) -> Option<i64> {
+/// A cost in units of `10^-scale` USD, to the nearest femto-USD (half up). Not negative, and no more than an amount holds.
+pub(super) fn cost(text: &[u8], scale: i32) -> Option<ProviderCost> {
     let decimal = Decimal::parse(text)?;
-    let (whole, rest, divisor) = decimal.scaled(9_i32.checked_sub(scale)?)?;
+    let (whole, rest, divisor) = decimal.scaled(15_i32.checked_sub(scale)?)?;
     if decimal.is_negative && (whole, rest) != (0, 0) {
         return None;
     }
     let half_up = u128::from(rest >= divisor.div_ceil(2));
-    i64::try_from(whole.checked_add(half_up)?).ok()
+    let cost = ProviderCost::from_femto(whole.checked_add(half_up)?);
+    cost.amount().map(|_| cost)
 }
 
 /// Milliseconds from a number of seconds, rounded up. Not negative, at most 2^53.
-pub(super) fn millis(text: &[u8]) -> Option<u64> {
+pub(crate) fn millis(text: &[u8]) -> Option<u64> {
     let decimal = Decimal::parse(text)?;
     let (whole, rest, _) = decimal.scaled(3)?;
     if decimal.is_negative && (whole, rest) != (0, 0) {
@@ -95,6 +98,8 @@ pub(super) fn millis(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use tariff::Amount;
+
     use super::*;
 
     #[test]
@@ -134,18 +139,22 @@ mod tests {
     }
 
     #[test]
-    fn costs_are_nano_usd_to_the_nearest() {
+    fn costs_are_read_to_the_femto_dollar_and_rounded_up() {
+        let nano = |text: &[u8], scale| cost(text, scale)?.amount().map(Amount::nano);
         assert_eq!(nano(b"1.13e-05", 0), Some(11_300));
         assert_eq!(nano(b"0.0133176", 0), Some(13_317_600));
+        // The noise of a double is none of the cost.
         assert_eq!(nano(b"2.3400000000000003e-05", 0), Some(23_400));
-        assert_eq!(nano(b"0.0000000005", 0), Some(1));
-        assert_eq!(nano(b"0.0000000004", 0), Some(0));
+        assert_eq!(nano(b"0.0000234001", 0), Some(23_401));
+        assert_eq!(nano(b"0.0000000001", 0), Some(1));
         assert_eq!(nano(b"0", 0), Some(0));
         assert_eq!(nano(b"1e-60", 0), Some(0));
         // xAI ticks: 1e-10 USD.
         assert_eq!(nano(b"1176500", 10), Some(117_650));
+        assert_eq!(nano(b"1176501", 10), Some(117_651));
         assert_eq!(nano(b"200000000", 10), Some(20_000_000));
         assert_eq!(nano(b"-0.5", 0), None);
         assert_eq!(nano(b"1e30", 0), None);
+        assert_eq!(nano(b"1e10", 0), None);
     }
 }

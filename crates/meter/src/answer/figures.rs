@@ -1,6 +1,6 @@
 //! The figures of usage objects, as providers of the OpenAI family name them.
 
-use tariff::{Amount, Flag, Flags};
+use tariff::{Flag, Flags, ProviderCost};
 
 use super::decimal;
 
@@ -152,9 +152,9 @@ pub(super) struct Figures {
     /// `seconds` of audio, in milliseconds.
     seconds_ms: Option<u64>,
     /// OpenRouter's `cost`, Perplexity's `cost.total_cost`: USD.
-    cost: Option<i64>,
+    cost: Option<ProviderCost>,
     /// xAI's `cost_in_usd_ticks`.
-    ticks_cost: Option<i64>,
+    ticks_cost: Option<ProviderCost>,
     /// OpenRouter's `is_byok`: the client's own key pays, and `cost` is 0 without meaning free.
     is_byok: Option<bool>,
     flags: Flags,
@@ -202,14 +202,14 @@ impl Figures {
     }
 
     pub(super) fn set_cost(&mut self, text: &[u8]) {
-        self.cost = decimal::nano(text, 0);
+        self.cost = decimal::cost(text, 0);
         if self.cost.is_none() {
             self.flags.set(Flag::BadNumber);
         }
     }
 
     pub(super) fn set_ticks(&mut self, text: &[u8]) {
-        self.ticks_cost = decimal::nano(text, 10);
+        self.ticks_cost = decimal::cost(text, 10);
         if self.ticks_cost.is_none() {
             self.flags.set(Flag::BadNumber);
         }
@@ -220,9 +220,9 @@ impl Figures {
     }
 
     /// What the provider says the answer cost, if it said so and means it.
-    pub(super) fn provider_cost(&self) -> Option<Amount> {
+    pub(super) fn provider_cost(&self) -> Option<ProviderCost> {
         let openrouter = self.cost.filter(|_| self.is_byok != Some(true));
-        openrouter.or(self.ticks_cost).map(Amount::from_nano)
+        openrouter.or(self.ticks_cost)
     }
 
     pub(super) fn flags(&self) -> Flags {

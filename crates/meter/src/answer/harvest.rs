@@ -17,6 +17,7 @@ use super::{
 use crate::{
     Api,
     lexer::{Here, Kind, Scrap, Visitor},
+    tokens::call_tokens,
 };
 
 /// How deep the places we look at lie; below is [`Place::Other`].
@@ -133,9 +134,11 @@ impl Harvest {
         self.tally.tokens_roughly()
     }
 
-    /// Tokens of the text that passed, by tokenizer.
+    /// Tokens of the text that passed and of what frames calls of tools, by tokenizer.
     pub(super) fn text_tokens(&mut self) -> u64 {
-        self.tally.tokens(self.model.as_deref().unwrap_or_default())
+        let model = self.model.as_deref().unwrap_or_default();
+        let framing = call_tokens(model, self.tool_calls);
+        self.tally.tokens(model).saturating_add(framing)
     }
 
     /// The figures that the container now open speaks of.

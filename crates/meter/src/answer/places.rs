@@ -65,6 +65,8 @@ pub(super) enum Place {
     /// `annotations` of a chat's message, and one of them.
     Annotations,
     Annotation,
+    /// Arguments of a tool's call where they are an object: its strings are text of the model.
+    Arguments,
     /// `delta` of an event (Anthropic).
     MessageDelta,
     /// `usage.iterations` (Anthropic), one of them, and what is in it.
@@ -121,6 +123,8 @@ pub(super) enum Value {
     ImageModel,
     AnnotationType,
     SearchesReported,
+    /// `search_context_size` of the usage (Perplexity): a search was made, of this size.
+    SearchSize,
     /// `done`, `stop`: whether this was the last line.
     IsDone,
 }
@@ -135,6 +139,7 @@ impl Place {
             (Self::Outside | Self::RootArray, _, false) => Self::Root,
             (Self::Root | Self::Response, b"usage", false) => Self::Usage(Source::Own),
             (Self::Root | Self::Response | Self::Choice, b"error", false) => Self::Error,
+            (Self::Root, b"usage_info", false) if api == Api::Ocr => Self::Usage(Source::Own),
             (Self::Root, b"response", false) if responses => Self::Response,
             (Self::Root, b"message", false) if messages => Self::Response,
             (Self::Root, b"delta", false) if messages => Self::MessageDelta,
@@ -182,6 +187,9 @@ impl Place {
             (Self::Message | Self::Item, b"content" | b"summary", true) => Self::Parts,
             // Mistral's thinking is a content part made of content parts.
             (Self::ContentPart, b"thinking", true) => Self::Parts,
+            (Self::ContentPart, b"input", false) if messages => Self::Arguments,
+            (Self::Function, b"arguments", false) => Self::Arguments,
+            (Self::Arguments, ..) => Self::Arguments,
             (Self::Parts, _, false) => Self::ContentPart,
             (Self::Output, _, false) => Self::Item,
             (Self::Usage(source), key, false) => match key {
@@ -224,7 +232,7 @@ impl Place {
             (Self::Root, b"duration") if api == Api::Transcriptions => Value::Duration,
             (Self::Root | Self::MessageDelta, b"stop_reason") => Value::FinishReason,
             (Self::MessageDelta, b"text" | b"thinking" | b"partial_json") => Value::Text,
-            (Self::ContentPart, b"thinking") => Value::Text,
+            (Self::Arguments, _) | (Self::ContentPart, b"thinking") => Value::Text,
             (Self::ContentPart, b"name") if api == Api::Messages => Value::ToolName,
             (Self::Root, b"done" | b"stop") if api == Api::Generate => Value::IsDone,
             (Self::Root, b"done_reason") => Value::FinishReason,
@@ -249,6 +257,7 @@ impl Place {
             (Self::Annotation, b"type") => Value::AnnotationType,
             (Self::SearchUsage, b"num_requests") => Value::SearchesReported,
             (Self::Usage(_), b"seconds") => Value::Seconds,
+            (Self::Usage(_), b"search_context_size") => Value::SearchSize,
             (Self::Usage(_), b"inference_geo") => Value::Region,
             (Self::Usage(_), b"speed") => Value::Speed,
             (Self::Iteration, b"type") => Value::IterationType,

@@ -1,6 +1,6 @@
 //! Calls of the provider's own tools, as an answer shows them.
 
-use tariff::{PerTool, Tool};
+use tariff::{PerTool, SearchSize, Tool};
 
 use super::figures::{Figure, Figures};
 
@@ -14,6 +14,8 @@ pub(super) struct Calls {
     pub(super) searches_reported: Option<u64>,
     /// A sentence of a chat's answer cites a page: somebody searched.
     pub(super) is_cited: bool,
+    /// The usage tells of a search, by its size.
+    pub(super) size: Option<SearchSize>,
     /// The search tool that was offered is the older one.
     is_preview: bool,
     /// The items of a stream, as each was done.
@@ -97,7 +99,8 @@ impl Calls {
         } else {
             &self.passed
         };
-        let cited = u64::from(self.is_cited && items.searches == 0);
+        let has_searched = self.is_cited || self.size.is_some();
+        let cited = u64::from(has_searched && items.searches == 0);
         let searches = self
             .searches_reported
             .or(figures.get(Figure::WebSearches))
@@ -107,7 +110,7 @@ impl Calls {
         let search = if self.is_preview {
             Tool::WebSearchPreview
         } else {
-            Tool::WebSearch
+            Tool::search(self.size.unwrap_or_default())
         };
         calls.set(search, searches);
         calls.set(Tool::XSearch, figures.get(Figure::XSearches).unwrap_or(0));

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use crate::StreamOptionsAt;
+use tariff::SearchSize;
+
+use crate::{BatchAsks, StreamOptionsAt};
 
 /// The facts admission needs, from a body that was valid and unambiguous.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,13 @@ pub struct RequestFacts {
     /// The most calls of such tools that the request allows: `max_tool_calls` of responses, the sum of `max_uses` of
     /// messages where every hosted tool has one. `None`: no limit of its own.
     pub tool_calls_max: Option<u64>,
+    /// The largest `search_context_size` that the request gives its searches; [`SearchSize::Medium`] where one of several
+    /// has none. `None`: it gives none at all.
+    pub search_size: Option<SearchSize>,
+    /// How many pages the request picks from a document (`pages` of OCR). `None`: all of them, however many.
+    pub pages: Option<u64>,
+    /// Pages shall be annotated (OCR), which has a price of its own.
+    pub annotates: bool,
     /// `speed` of messages.
     pub speed: Option<String>,
     /// `size` of images.
@@ -41,6 +50,12 @@ pub struct RequestFacts {
     pub quality: Option<String>,
     /// `response_format` of audio.
     pub response_format: Option<String>,
+    /// `seconds` of videos, as written.
+    pub seconds: Option<String>,
+    /// `purpose` of an uploaded file.
+    pub purpose: Option<String>,
+    /// What the requests in an uploaded file ask for, where its purpose is `batch`.
+    pub batch: Option<Box<BatchAsks>>,
     /// Characters of `input` of speech.
     pub characters: u64,
     /// Bytes of the files that a form carries.

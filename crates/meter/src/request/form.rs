@@ -32,8 +32,8 @@ enum State {
     Content,
     /// Behind the last boundary: a line end may follow.
     End,
-    /// Behind that line end: nothing may.
-    Closed,
+    /// Behind that: nothing may.
+    Over,
 }
 
 /// Reads a form; keeps none of it but the fields of [`RequestFacts`].
@@ -136,13 +136,13 @@ impl FormScanner {
                 [] => Ok(0),
                 [b'\r'] => Ok(0),
                 [b'\r', b'\n', ..] => {
-                    self.state = State::Closed;
+                    self.state = State::Over;
                     Ok(2)
                 }
                 _ => Err(self.error(K::TrailingBytes)),
             },
-            State::Closed if rest.is_empty() => Ok(0),
-            State::Closed => Err(self.error(K::TrailingBytes)),
+            State::Over if rest.is_empty() => Ok(0),
+            State::Over => Err(self.error(K::TrailingBytes)),
         }
     }
 
@@ -216,7 +216,7 @@ impl FormScanner {
         self.facts.model.as_deref()
     }
 
-    pub(super) fn finish(self) -> Result<RequestFacts, BodyError> {
+    pub(super) fn finish(mut self) -> Result<RequestFacts, BodyError> {
         let Some(closed_at) = self.closed_at else {
             let kind = if self.offset == 0 {
                 K::Empty
@@ -228,7 +228,9 @@ impl FormScanner {
         if !matches!(self.held.as_slice(), b"" | b"\r") {
             return Err(self.error(K::TrailingBytes));
         }
+        let batch = self.part.take_requests(&self.facts);
         Ok(RequestFacts {
+            batch,
             body_bytes: self.offset,
             closed_at,
             choices: self.facts.choices.max(1),

@@ -19,6 +19,10 @@ pub(super) enum Top {
     Background,
     /// `size`, `quality`, `response_format`, `speed`.
     Word,
+    /// `pages` of OCR.
+    Pages,
+    /// A value other than null asks for annotations of pages.
+    Annotations,
     /// `stream_format`.
     StreamFormat,
     /// `max_tool_calls`.
@@ -68,7 +72,7 @@ const fn deciding_for(apis: &'static [Api], name: &'static str, top: Top) -> Dec
 }
 
 /// One bit of the reader's memory for each.
-pub(super) const DECIDING: [Deciding; 16] = [
+pub(super) const DECIDING: [Deciding; 18] = [
     deciding("model", Top::Model),
     deciding("stream", Top::Stream),
     deciding("stream_options", Top::StreamOptions),
@@ -79,12 +83,14 @@ pub(super) const DECIDING: [Deciding; 16] = [
     deciding("best_of", Top::Choices),
     deciding("service_tier", Top::ServiceTier),
     deciding("background", Top::Background),
-    deciding_for(&[Api::Images], "size", Top::Word),
+    deciding_for(&[Api::Images, Api::Videos], "size", Top::Word),
+    deciding_for(&[Api::Videos], "seconds", Top::Word),
     deciding_for(&[Api::Images, Api::Speech], "response_format", Top::Word),
     deciding_for(&[Api::Images], "quality", Top::Word),
     deciding_for(&[Api::Speech], "stream_format", Top::StreamFormat),
     deciding_for(&[Api::Speech], "input", Top::Speech),
     deciding_for(&[Api::Messages], "speed", Top::Word),
+    deciding_for(&[Api::Ocr], "pages", Top::Pages),
 ];
 
 /// Limits the calls of hosted tools. Not among [`DECIDING`]: of two the larger counts.
@@ -92,9 +98,12 @@ pub(super) const MAX_TOOL_CALLS: &str = "max_tool_calls";
 
 pub(super) const INCLUDE_USAGE: &str = "include_usage";
 
+/// How much of the web a search reads, which may have a price: in `web_search_options`, and in an entry of `tools`.
+pub(super) const SEARCH_CONTEXT_SIZE: &str = "search_context_size";
+
 /// Other top-level keys. Compared with [`folds_to`], since they can only make a bound larger, but for
 /// the exempt ones, which must match exactly.
-const OTHERS: [(&str, Top); 26] = [
+const OTHERS: [(&str, Top); 28] = [
     ("previous_response_id", Top::Outside),
     ("conversation", Top::Outside),
     ("container", Top::Outside),
@@ -105,6 +114,8 @@ const OTHERS: [(&str, Top); 26] = [
     ("search_parameters", Top::Search),
     ("enable_search", Top::Search),
     (MAX_TOOL_CALLS, Top::ToolCalls),
+    ("bbox_annotation_format", Top::Annotations),
+    ("document_annotation_format", Top::Annotations),
     ("models", Top::Reroute),
     ("route", Top::Reroute),
     ("preset", Top::Reroute),
@@ -149,8 +160,11 @@ pub(super) fn limits_output(api: Api, name: &str) -> bool {
         | Api::Transcriptions
         | Api::Rerank
         | Api::Generate
+        | Api::Ocr
         | Api::Batches
-        | Api::Runs => false,
+        | Api::Runs
+        | Api::Files
+        | Api::Videos => false,
     }
 }
 
@@ -244,7 +258,7 @@ pub(super) fn is_client_tool(value: &[u8]) -> bool {
 
 /// Whether a case-insensitive reader would take `key` for `name` (lower case ASCII): Go's
 /// `encoding/json` does, and it also folds U+017F to `s` and U+212A to `k`.
-pub(super) fn folds_to(key: &[u8], name: &str) -> bool {
+pub(crate) fn folds_to(key: &[u8], name: &str) -> bool {
     let mut rest = key;
     for want in name.bytes() {
         rest = match (rest, want) {

@@ -2,6 +2,8 @@
 
 mod passed;
 
+use tariff::SearchSize;
+
 use super::{
     BodyErrorKind as K, RequestFacts,
     keys::{KEY_BYTES_MAX, Top},
@@ -36,6 +38,7 @@ enum Want {
     Characters,
     ToolCalls,
     MaxUses,
+    SearchSize,
     /// `type` inside what the model reads.
     ContentType,
     /// `type` elsewhere.
@@ -52,6 +55,7 @@ enum Nested {
     Type,
     Id,
     MaxUses,
+    SearchSize,
 }
 
 #[derive(Debug)]
@@ -61,7 +65,7 @@ pub(super) struct Reader {
     scrap: Scrap,
     want: Want,
     /// Which entries of `DECIDING` have come, one bit each.
-    seen: u16,
+    seen: u32,
     /// The top-level key whose value is passing, and its name if it is a deciding one.
     top: Top,
     param: &'static str,
@@ -70,6 +74,10 @@ pub(super) struct Reader {
     has_type: bool,
     has_id: bool,
     is_hosted: bool,
+    is_search: bool,
+    /// Some search was asked for outside `tools`.
+    has_search: bool,
+    search_size: Option<SearchSize>,
     max_uses: Option<u64>,
     /// `max_uses` of all hosted tools so far; `None` once one has none.
     uses_max: Option<u64>,
@@ -95,6 +103,9 @@ impl Reader {
             has_type: false,
             has_id: false,
             is_hosted: false,
+            is_search: false,
+            has_search: false,
+            search_size: None,
             max_uses: None,
             uses_max: Some(0),
             is_unlimited: false,
@@ -115,6 +126,8 @@ impl Reader {
             body_bytes,
             tool_calls_max: facts.tool_calls_max.or(by_tool),
             output_limit: facts.output_limit.filter(|_| !is_unlimited),
+            // An empty list picks nothing, and so perhaps all.
+            pages: facts.pages.filter(|pages| *pages > 0),
             choices: facts.choices.max(1),
             inputs: facts.inputs.max(1),
             ..facts
@@ -185,8 +198,15 @@ impl Reader {
                 self.facts.refers_outside = true;
                 self.facts.hosted_tools = true;
                 self.uses_max = None;
+                // Of two, the upstream may read either.
+                if std::mem::replace(&mut self.has_search, true) {
+                    self.facts.search_size = Some(SearchSize::High);
+                }
             }
             Top::Outside => self.facts.refers_outside |= !is_null && kind != Kind::False,
+            // All pages, unless it is a list of them.
+            Top::Pages => self.facts.pages = (kind == Kind::Array).then_some(0),
+            Top::Annotations => self.facts.annotates |= !is_null,
             Top::Reroute => self.facts.may_reroute |= !is_null,
             Top::Prompt => self.facts.refers_outside |= kind == Kind::Object,
             Top::Audio => {
@@ -208,6 +228,10 @@ impl Reader {
         let is_hosted = self.is_hosted || (!self.has_type && self.api != Api::Messages);
         self.facts.refers_outside |= is_hosted;
         self.facts.hosted_tools |= is_hosted;
+        if self.is_search || self.search_size.is_some() {
+            let size = self.search_size.unwrap_or_default();
+            self.facts.search_size = self.facts.search_size.max(Some(size));
+        }
         if is_hosted {
             self.uses_max = self
                 .uses_max
@@ -249,12 +273,20 @@ impl Reader {
                 }
             }
             (Top::Modalities, 2) if kind == Kind::String => self.want(Want::Modality),
+            (Top::Pages, 2) => {
+                self.facts.pages = match kind {
+                    Kind::Number => self.facts.pages.map(|pages| pages.saturating_add(1)),
+                    _ => None,
+                };
+            }
             (Top::Prompt, 2) if self.api == Api::Completions => self.count_input(kind),
             (Top::Input, 2) if self.api == Api::Embeddings => self.count_input(kind),
             (Top::Tools | Top::Input, 2) => {
                 self.has_type = false;
                 self.has_id = false;
                 self.is_hosted = false;
+                self.is_search = false;
+                self.search_size = None;
                 self.max_uses = None;
                 if self.top == Top::Tools && kind != Kind::Object {
                     self.facts.refers_outside = true;
@@ -267,6 +299,7 @@ impl Reader {
             Nested::Outside => self.facts.refers_outside |= kind != Kind::Null,
             Nested::Id => self.has_id = true,
             Nested::MaxUses if kind == Kind::Number => self.want(Want::MaxUses),
+            Nested::SearchSize if kind == Kind::String => self.want(Want::SearchSize),
             Nested::Type if kind == Kind::String => {
                 self.has_type |= self.top == Top::Tools || here.depth == 3;
                 self.want(match self.top {

@@ -331,6 +331,42 @@ fn images_made_inside_a_response_are_a_line_of_their_own_model() {
 }
 
 #[test]
+fn pages_that_were_read_are_counted() {
+    let body = r#"{"pages":[{"index":0,"markdown":"usage_info","images":[]}],"model":"mistral-ocr-2505","usage_info":{"pages_processed":2,"doc_size_bytes":3002}}"#;
+    let reading = read(Api::Ocr, body);
+    assert_eq!(
+        reading.usage_raw.as_deref(),
+        Some(r#"{"pages_processed":2,"doc_size_bytes":3002}"#)
+    );
+    assert_eq!(reading.usage.unwrap().lines[0].units.pages, 2);
+}
+
+#[test]
+fn a_search_of_perplexitys_is_told_by_its_size() {
+    let body = |size| {
+        format!(
+            r#"{{"choices":[],"usage":{{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"search_context_size":"{size}"}}}}"#
+        )
+    };
+    for (size, tool) in [
+        ("low", Tool::WebSearchLow),
+        ("medium", Tool::WebSearch),
+        ("high", Tool::WebSearchHigh),
+    ] {
+        assert_eq!(calls(Api::ChatCompletions, &body(size)), [(tool, 1)]);
+    }
+}
+
+#[test]
+fn a_broken_line_is_passed_over_to_its_end() {
+    // What was left of it, where it came in another piece, was read as a line of its own.
+    let body =
+        "{\"model\":\"m\",\"eval_count\":9x{\"eval_count\":1}\n{\"eval_count\":3,\"done\":true}\n";
+    let usage = read(Api::Generate, body).usage.unwrap();
+    assert_eq!(usage.total(), spent(0, 3));
+}
+
+#[test]
 fn rerankers_are_read_by_tokens_or_by_search_units() {
     let tokens = r#"{"results":[],"usage":{"total_tokens":42}}"#;
     assert_eq!(buckets(Api::Rerank, tokens), spent(42, 0));

@@ -49,3 +49,10 @@ pub(super) fn brotli(body: &[u8]) -> Vec<u8> {
     brotli::BrotliCompress(&mut Cursor::new(body), &mut out, &params).unwrap();
     out
 }
+
+pub(super) fn gunzip(body: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut decoder = flate2::read::MultiGzDecoder::new(body);
+    std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+    plain
+}

@@ -94,6 +94,7 @@ fn tool(name: &str) -> Tool {
         "x_search" | "x_search_calls" => Tool::XSearch,
         "file_search" | "file_search_calls" => Tool::FileSearch,
         "code_interpreter_containers" | "code_interpreter_calls" => Tool::Container,
+        "web_search_low" => Tool::WebSearchLow,
         name => panic!("no such tool: {name}"),
     }
 }
@@ -140,46 +141,59 @@ fn recorded() -> Vec<Recorded> {
     all
 }
 
-/// A recorded stream of text that reports its usage.
-pub(super) struct Stream {
+/// A recorded answer of text that reports its usage.
+pub(super) struct Text {
     pub(super) file: String,
+    pub(super) model: String,
     pub(super) api: Api,
+    /// All that came before the usage.
     pub(super) body: Vec<u8>,
     /// Output tokens that were certainly shown, and all of them: some providers show the reasoning too.
     pub(super) shown: u64,
     pub(super) all: u64,
 }
 
-/// All of them, but for those in which several models wrote or tools were called.
-pub(super) fn streams_with_usage() -> Vec<Stream> {
+/// All of them, but for those in which several models wrote, tools ran at the provider, or the text stands after the usage.
+pub(super) fn texts_with_usage() -> Vec<Text> {
     let is_text = |it: &Recorded| {
-        let streams = [Api::ChatCompletions, Api::Messages];
-        let is_stream = it.meta.file.ends_with(".sse") || it.meta.file.ends_with(".jsonl");
-        let is_one = it.meta.expected.lines.is_empty() && it.meta.expected.tool_calls.is_empty();
-        is_stream && is_one && streams.contains(&it.api)
+        let apis = [Api::ChatCompletions, Api::Messages, Api::Responses];
+        let expected = &it.meta.expected;
+        let is_one = expected.lines.is_empty() && expected.tool_calls.is_empty();
+        // A compaction is sealed.
+        is_one && apis.contains(&it.api) && !it.meta.endpoint.ends_with("/compact")
     };
     recorded()
         .into_iter()
         .filter(|it| it.meta.expected.billable == Some(true) && is_text(it))
-        .map(|it| {
+        .filter_map(|it| {
             let count = |bucket| {
-                it.meta
-                    .expected
-                    .normalised
-                    .get(bucket)
-                    .copied()
-                    .unwrap_or(0)
+                let counts = &it.meta.expected.normalised;
+                counts.get(bucket).copied().unwrap_or(0)
             };
             let shown = count("out_text");
-            Stream {
+            let all = shown + count("out_reasoning");
+            let mut text = it.body.clone();
+            if it.meta.content_encoding_of_file == "gzip" {
+                text = encode::gunzip(&text);
+            }
+            let usage = last(&text, b"\"usage\":{").or(last(&text, b"\"usage\": {"))?;
+            // Of a stream, whole events.
+            let cut = last(&text[..usage], b"\n\n").unwrap_or(usage);
+            text.truncate(cut);
+            Some(Text {
                 shown,
-                all: shown + count("out_reasoning"),
+                all,
+                model: it.meta.expected.model.unwrap_or_default(),
                 file: it.meta.file,
                 api: it.api,
-                body: it.body,
-            }
+                body: text,
+            })
         })
         .collect()
+}
+
+fn last(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).rposition(|window| window == part)
 }
 
 impl Recorded {
@@ -249,7 +263,7 @@ impl Recorded {
             }
             if let Some(cost) = expected.provider_cost_nano_usd {
                 assert_eq!(
-                    usage.provider_cost,
+                    usage.provider_cost.and_then(tariff::ProviderCost::amount),
                     Some(tariff::Amount::from_nano(cost)),
                     "{what}"
                 );

@@ -390,7 +390,7 @@ fn the_model_is_the_first_that_is_named_and_the_tier_the_last() {
 
 #[test]
 fn what_the_provider_says_it_cost_is_read_from_its_digits() {
-    let cost = |object: &str| usage(object).provider_cost.map(Amount::nano);
+    let cost = |object: &str| usage(object).provider_cost?.amount().map(Amount::nano);
     assert_eq!(
         cost(
             r#"{"total_tokens":1,"cost":1.13e-05,"is_byok":false,"cost_details":{"upstream_inference_cost":9}}"#

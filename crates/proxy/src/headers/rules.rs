@@ -78,6 +78,8 @@ pub(super) const REQUEST: Rules = Rules {
     prefixes: &[
         // cf-connecting-ip, cf-ipcountry, …: of a Cloudflare in front of us.
         "cf-",
+        // The handshake of a WebSocket, which has rules of its own; browsers put their access token there.
+        "sec-websocket-",
         "x-b3-",
         "x-envoy-",
         "x-forwarded-",

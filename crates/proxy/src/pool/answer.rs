@@ -11,18 +11,24 @@ use http_body::Frame;
 use http_body::SizeHint;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::PoolLimits;
 use super::h1;
 use super::h2;
 use super::host::Host;
+use super::patience::AnswerError;
+use super::patience::Patience;
 
 /// The body of an upstream's answer.
 ///
 /// Read to its end, its connection is used again. Dropped before, the connection is closed (HTTP/1) or
-/// the stream reset (HTTP/2), which tells the upstream that nobody listens any more.
+/// the stream reset (HTTP/2), which tells the upstream that nobody listens any more. It breaks off when its upstream says
+/// nothing for too long, or does not come to an end: see [`AnswerError`].
 pub struct Answer {
     incoming: Incoming,
     lease: Lease,
+    patience: Patience,
 }
 
 /// What the answer occupies until it ends.
@@ -36,9 +42,11 @@ enum Lease {
     H2 {
         _stream: h2::Stream,
     },
-    /// A connection that moves by itself and is not used again.
+    /// A connection that moves by itself and is not used again: for as long as its answer is read, since an upstream that
+    /// has answered and takes no more of the request would keep it for ever.
     Detached {
         _place: OwnedSemaphorePermit,
+        _moving: Option<AbortOnDropHandle<()>>,
     },
 }
 
@@ -54,17 +62,33 @@ impl Answer {
             host: host.clone(),
             place,
         };
-        Self { incoming, lease }.given_back_if_ended()
+        Self::new(incoming, lease, &host.limits).given_back_if_ended()
     }
 
-    pub(super) fn h2(incoming: Incoming, stream: h2::Stream) -> Self {
+    pub(super) fn h2(incoming: Incoming, stream: h2::Stream, limits: &PoolLimits) -> Self {
         let lease = Lease::H2 { _stream: stream };
-        Self { incoming, lease }.given_back_if_ended()
+        Self::new(incoming, lease, limits).given_back_if_ended()
     }
 
-    pub(super) fn detached(incoming: Incoming, place: OwnedSemaphorePermit) -> Self {
-        let lease = Lease::Detached { _place: place };
-        Self { incoming, lease }
+    pub(super) fn detached(
+        incoming: Incoming,
+        place: OwnedSemaphorePermit,
+        moving: Option<AbortOnDropHandle<()>>,
+        limits: &PoolLimits,
+    ) -> Self {
+        let lease = Lease::Detached {
+            _place: place,
+            _moving: moving,
+        };
+        Self::new(incoming, lease, limits)
+    }
+
+    fn new(incoming: Incoming, lease: Lease, limits: &PoolLimits) -> Self {
+        Self {
+            incoming,
+            lease,
+            patience: Patience::new(limits),
+        }
     }
 
     fn given_back_if_ended(mut self) -> Self {
@@ -105,13 +129,22 @@ impl Answer {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = self.poll_incoming(cx);
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let frame = match self.poll_incoming(cx) {
+            Poll::Pending => self.patience.poll_over(cx).map(|error| Some(Err(error))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(frame)) => {
+                let frame = frame.map_err(AnswerError::Broken);
+                Poll::Ready(Some(
+                    frame.and_then(|frame| self.patience.heard().map(|()| frame)),
+                ))
+            }
+        };
         match &frame {
             Poll::Pending => {}
             Poll::Ready(Some(Err(_))) => self.lease = Lease::Nothing,

@@ -35,6 +35,8 @@ const SOCKS_PORT: u16 = 1080;
 pub(super) struct Connector {
     tcp: HttpConnector,
     tls: TlsConnector,
+    /// Offers HTTP/1.1 alone.
+    tls_http1: TlsConnector,
 }
 
 /// A connection without an exchange on it yet, and what is spoken on it.
@@ -50,15 +52,37 @@ impl Connector {
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
         // It is asked for https and socks5 addresses too, and only connects.
         tcp.enforce_http(false);
+        let mut http1 = ClientConfig::clone(&tls);
+        http1.alpn_protocols = vec![tls::ALPN_HTTP1.to_vec()];
         Self {
             tcp,
             tls: TlsConnector::from(tls),
+            tls_http1: TlsConnector::from(Arc::new(http1)),
         }
     }
 
     /// Connects. The caller bounds the time.
     pub(super) async fn connect(
         &self,
+        target: &Target,
+        egress: &Egress,
+    ) -> Result<Connected, SendError> {
+        self.connect_by(&self.tls, target, egress).await
+    }
+
+    /// Connects for HTTP/1.1. The caller bounds the time.
+    pub(super) async fn connect_http1(
+        &self,
+        target: &Target,
+        egress: &Egress,
+    ) -> Result<Stream, SendError> {
+        let connected = self.connect_by(&self.tls_http1, target, egress).await?;
+        Ok(connected.stream)
+    }
+
+    async fn connect_by(
+        &self,
+        connector: &TlsConnector,
         target: &Target,
         egress: &Egress,
     ) -> Result<Connected, SendError> {
@@ -74,8 +98,7 @@ impl Connector {
         }
         let name = ServerName::try_from(target.host().to_owned())
             .map_err(|error| SendError::new(SendErrorKind::Tls, error))?;
-        let stream = self
-            .tls
+        let stream = connector
             .connect(name, tcp)
             .await
             .map_err(|error| SendError::new(SendErrorKind::Tls, error))?;

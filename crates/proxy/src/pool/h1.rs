@@ -22,6 +22,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::PoolLimits;
 use super::answer::Answer;
@@ -69,8 +70,12 @@ impl Failed {
         }
     }
 
-    pub(super) fn overdue() -> Self {
-        SendError::timeout(Stage::FirstByte).sent().into()
+    pub(super) fn overdue(progress: &Progress) -> Self {
+        let error = SendError::timeout(Stage::FirstByte);
+        if progress.is_sent() {
+            return error.sent().into();
+        }
+        error.into()
     }
 }
 
@@ -128,19 +133,19 @@ impl Connection {
         !self.drive(&mut cx) && self.sender.is_ready()
     }
 
-    /// Lets the connection move by itself until it ends.
-    fn spawn(self) {
-        if let Some(driver) = self.driver {
-            // The sender goes: the connection closes when this exchange is through.
-            tokio::spawn(async move {
-                if let Err(error) = driver.await {
-                    tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        "upstream connection ended"
-                    );
-                }
-            });
-        }
+    /// Lets the connection move by itself until it ends, or the handle goes.
+    fn spawn(self) -> Option<AbortOnDropHandle<()>> {
+        let driver = self.driver?;
+        // The sender goes: the connection closes when this exchange is through.
+        let moving = tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "upstream connection ended"
+                );
+            }
+        });
+        Some(AbortOnDropHandle::new(moving))
     }
 }
 
@@ -157,8 +162,10 @@ impl Leased {
             .exchange(request, progress, host.limits.first_byte_timeout)
             .await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS || !progress.is_sent() {
-            self.connection.spawn();
-            return Ok(response.map(|body| Answer::detached(body, self.place)));
+            let moving = self.connection.spawn();
+            return Ok(
+                response.map(|body| Answer::detached(body, self.place, moving, &host.limits))
+            );
         }
         Ok(response.map(|body| Answer::h1(body, self.connection, self.place, host)))
     }
@@ -182,7 +189,10 @@ impl Leased {
             if let Poll::Ready(response) = response.as_mut().poll(cx) {
                 return Poll::Ready(response.map_err(|error| Failed::from_hyper(error, progress)));
             }
-            overdue.as_mut().poll(cx).map(|()| Err(Failed::overdue()))
+            overdue
+                .as_mut()
+                .poll(cx)
+                .map(|()| Err(Failed::overdue(progress)))
         })
         .await
     }

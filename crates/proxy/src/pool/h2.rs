@@ -130,10 +130,10 @@ impl Stream {
         tokio::select! {
             biased;
             sent = sender.try_send_request(request) => match sent {
-                Ok(response) => Ok(response.map(|body| Answer::h2(body, self))),
+                Ok(response) => Ok(response.map(|body| Answer::h2(body, self, &host.limits))),
                 Err(error) => Err(Failed::from_hyper(error, progress)),
             },
-            () = progress.overdue(host.limits.first_byte_timeout) => Err(Failed::overdue()),
+            () = progress.overdue(host.limits.first_byte_timeout) => Err(Failed::overdue(progress)),
         }
     }
 }

@@ -127,6 +127,28 @@ impl Host {
         }
     }
 
+    /// A new HTTP/1.1 connection, whatever else the target speaks.
+    pub(super) async fn check_out_alone(
+        self: &Arc<Self>,
+        connector: &Connector,
+    ) -> Result<h1::Leased, SendError> {
+        let place = timeout(
+            self.limits.queue_timeout,
+            self.places.clone().acquire_owned(),
+        )
+        .await
+        .map_err(|_| SendError::timeout(Stage::Queue))?
+        .expect("this semaphore is never closed");
+        let connecting = async {
+            let stream = connector.connect_http1(&self.target, &self.egress).await?;
+            h1::Connection::open(stream, &self.limits).await
+        };
+        let connection = timeout(self.limits.connect_timeout, connecting)
+            .await
+            .unwrap_or_else(|_| Err(SendError::timeout(Stage::Connect)))?;
+        Ok(connection.lease(place, true))
+    }
+
     fn try_check_out(self: &Arc<Self>) -> Option<Checkout> {
         if let Some(stream) = self.free_stream() {
             return Some(Checkout::H2(stream));

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
@@ -36,6 +37,10 @@ pub(super) struct Progress {
 #[derive(Default)]
 struct Shared {
     is_sent: AtomicBool,
+    /// Frames the connection has taken.
+    frames: AtomicUsize,
+    /// The connection would take more, and there is none yet.
+    lacks_more: AtomicBool,
     /// Why the body broke off, if it did. hyper tells it for HTTP/1 only.
     broke_off: OnceLock<BodyError>,
     /// Who waits for `is_sent`; an HTTP/2 body is read by another task.
@@ -48,8 +53,22 @@ impl Progress {
         self.shared.is_sent.load(Ordering::Acquire)
     }
 
-    /// Resolves when it is `wait` ago that the whole request was sent.
+    /// Resolves when it is `wait` ago that the whole request was sent, or when the upstream has taken nothing of what is
+    /// there for it for so long. How long the body itself may take is for its source to bound.
     pub(super) async fn overdue(&self, wait: Duration) {
+        while !self.is_sent() {
+            let frames = self.shared.frames.load(Ordering::Acquire);
+            let timed = tokio::time::timeout(wait, self.sent()).await;
+            let is_taken = self.shared.frames.load(Ordering::Acquire) > frames
+                || self.shared.lacks_more.load(Ordering::Acquire);
+            if timed.is_err() && !is_taken {
+                return;
+            }
+        }
+        tokio::time::sleep(wait).await;
+    }
+
+    async fn sent(&self) {
         std::future::poll_fn(|cx| {
             self.shared.waiting.register(cx.waker());
             if self.is_sent() {
@@ -59,7 +78,6 @@ impl Progress {
             }
         })
         .await;
-        tokio::time::sleep(wait).await;
     }
 
     /// Why the body broke off, if it did.
@@ -120,6 +138,13 @@ impl Body for Outgoing {
             }
             Poll::Ready(None) => true,
         };
+        let shared = &self.progress.shared;
+        shared
+            .lacks_more
+            .store(frame.is_pending(), Ordering::Release);
+        if frame.is_ready() {
+            shared.frames.fetch_add(1, Ordering::AcqRel);
+        }
         if is_last {
             self.progress.tell_sent();
         }

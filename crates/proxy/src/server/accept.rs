@@ -11,11 +11,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Doors;
 use super::Drained;
 use super::Handler;
 use super::connection;
+use super::stalls::Stalls;
 
 /// After an error that will come again at once, such as no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -41,6 +43,9 @@ impl Doors {
         let places = self.limits.connections_max.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(places));
         let mut connections = JoinSet::new();
+        let stalls = Stalls::default();
+        let sweeping = stalls.clone().sweep(self.limits.reader_timeout);
+        let _sweeping = AbortOnDropHandle::new(tokio::spawn(sweeping));
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -56,6 +61,7 @@ impl Doors {
                 peer,
                 handler.clone(),
                 shutdown.clone(),
+                stalls.clone(),
                 place,
             );
             connections.spawn(serving);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
+use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
@@ -27,6 +28,7 @@ use super::DoorsLimits;
 use super::Handler;
 use super::patient::Patient;
 use super::service::Service;
+use super::stalls::Stalls;
 use super::stream;
 use super::stream::Rewound;
 use super::streams::Streams;
@@ -41,20 +43,30 @@ pub(super) async fn serve<H: Handler>(
     peer: SocketAddr,
     handler: H,
     shutdown: CancellationToken,
+    stalls: Stalls,
     _place: OwnedSemaphorePermit,
 ) {
     // Without it a stream of small events waits for the client's acknowledgements.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
+    let tcp = Patient::new(tcp, doors.limits.reader_timeout);
+    let service = Service {
+        handler,
+        peer,
+        is_h2: false,
+        streams: Streams::new(),
+        has_seen_http10: Arc::new(AtomicBool::new(false)),
+        stalls,
+    };
     let serving = match &doors.tls {
-        None => decide(&doors.limits, tcp, peer, handler, shutdown).await,
+        None => decide(&doors.limits, tcp, service, shutdown).await,
         Some(config) => {
             let accepting = accept_tls(&doors.limits, config.clone(), tcp);
             match Box::pin(accepting).await {
                 Ok(tls) => {
                     let is_h2 = tls.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2);
-                    let service = service(&doors.limits, handler, peer, is_h2);
+                    let service = Service { is_h2, ..service };
                     Ok(serve_http(&doors.limits, tls, service, shutdown))
                 }
                 Err(error) => Err(error),
@@ -77,16 +89,16 @@ type Serving = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 /// Looks at the first bytes of a connection without TLS.
 async fn decide<H: Handler>(
     limits: &DoorsLimits,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    handler: H,
+    tcp: Patient,
+    service: Service<H>,
     shutdown: CancellationToken,
 ) -> Result<Serving, Failure> {
     let first_bytes = timeout(limits.header_timeout, stream::is_h2(tcp));
     tokio::select! {
         first_bytes = first_bytes => {
             let (is_h2, io) = first_bytes??;
-            Ok(serve_http(limits, io, service(limits, handler, peer, is_h2), shutdown))
+            let service = Service { is_h2, ..service };
+            Ok(serve_http(limits, io, service, shutdown))
         }
         // Nothing was asked yet.
         () = shutdown.cancelled() => Ok(Box::pin(std::future::ready(Ok(())))),
@@ -96,8 +108,8 @@ async fn decide<H: Handler>(
 async fn accept_tls(
     limits: &DoorsLimits,
     config: Arc<ServerConfig>,
-    tcp: TcpStream,
-) -> Result<TlsStream<TcpStream>, Failure> {
+    tcp: Patient,
+) -> Result<TlsStream<Patient>, Failure> {
     let accepting = TlsAcceptor::from(config).accept(tcp);
     Ok(timeout(limits.handshake_timeout, accepting).await??)
 }
@@ -112,25 +124,17 @@ where
     I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     H: Handler,
 {
-    match service.streams.clone() {
-        Some(streams) => {
-            let builder = h2_builder(limits, streams.clone());
-            let timeouts = (limits.header_timeout, limits.stall_timeout);
-            Box::pin(serve_h2(builder, io, service, streams, timeouts, shutdown))
-        }
-        None => {
-            let io = Patient::new(io, limits.stall_timeout);
-            Box::pin(serve_h1(h1_builder(limits), io, service, shutdown))
-        }
-    }
-}
-
-fn service<H>(limits: &DoorsLimits, handler: H, peer: SocketAddr, is_h2: bool) -> Service<H> {
-    Service {
-        handler,
-        peer,
-        streams: is_h2.then(|| Streams::new(limits.stall_timeout)),
-        has_seen_http10: Arc::new(AtomicBool::new(false)),
+    if service.is_h2 {
+        let timeouts = (limits.header_timeout, limits.reader_timeout);
+        Box::pin(serve_h2(
+            h2_builder(limits),
+            io,
+            service,
+            timeouts,
+            shutdown,
+        ))
+    } else {
+        Box::pin(serve_h1(h1_builder(limits), io, service, shutdown))
     }
 }
 
@@ -166,17 +170,17 @@ where
 }
 
 async fn serve_h2<I, H>(
-    builder: http2::Builder<Streams>,
+    builder: http2::Builder<TokioExecutor>,
     io: I,
     service: Service<H>,
-    streams: Streams,
-    (idle_timeout, stall_timeout): (Duration, Duration),
+    (idle_timeout, reader_timeout): (Duration, Duration),
     shutdown: CancellationToken,
 ) -> Result<(), Failure>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
+    let streams = service.streams.clone();
     let mut connection = builder.serve_connection(TokioIo::new(io), service);
     let ended = tokio::select! {
         biased;
@@ -190,7 +194,7 @@ where
             tokio::select! {
                 ended = &mut connection => ended,
                 // Without open requests it goes by itself, unless the client does not take the end of an answer.
-                () = streams.idle_for(stall_timeout) => Ok(()),
+                () = streams.idle_for(reader_timeout) => Ok(()),
             }
         }
     };
@@ -211,9 +215,9 @@ fn h1_builder(limits: &DoorsLimits) -> http1::Builder {
     builder
 }
 
-fn h2_builder(limits: &DoorsLimits, streams: Streams) -> http2::Builder<Streams> {
+fn h2_builder(limits: &DoorsLimits) -> http2::Builder<TokioExecutor> {
     let head_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
-    let mut builder = http2::Builder::new(streams);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
@@ -257,27 +261,19 @@ trait Reset {
     fn reset_on_drop(self);
 }
 
-impl Reset for TcpStream {
+impl Reset for Patient {
     fn reset_on_drop(self) {
-        if let Err(error) = self.set_zero_linger() {
-            tracing::debug!(%error, "cannot reset a connection");
-        }
+        self.set_reset();
     }
 }
 
-impl<S: Reset> Reset for Patient<S> {
+impl Reset for Rewound<Patient> {
     fn reset_on_drop(self) {
         self.into_inner().reset_on_drop();
     }
 }
 
-impl Reset for Rewound<TcpStream> {
-    fn reset_on_drop(self) {
-        self.into_inner().reset_on_drop();
-    }
-}
-
-impl Reset for TlsStream<TcpStream> {
+impl Reset for TlsStream<Patient> {
     // Without a close_notify, which dropping does not send, TLS tells the cut by itself; not every client listens.
     fn reset_on_drop(self) {
         self.into_inner().0.reset_on_drop();

@@ -8,7 +8,7 @@ use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
 
-use super::streams::Open;
+use super::stalls::Watched;
 use crate::BoxError;
 
 /// A handler's body as hyper gets it.
@@ -17,22 +17,33 @@ use crate::BoxError;
 ///   that came just before. So an error waits for one `Pending`, at which hyper flushes.
 /// * `content-length: 0` moves to the end of the head if the body says that it has ended. So it does not say.
 pub(super) struct Outgoing<B> {
-    body: B,
+    body: Carried<B>,
     has_flushed: bool,
     error: Option<BoxError>,
     shows_zero: bool,
-    /// The stream of HTTP/2 that it goes to.
-    open: Option<Open>,
+}
+
+/// The body itself, or one that may be taken away.
+enum Carried<B> {
+    Own(B),
+    Watched(Watched<B>),
 }
 
 impl<B> Outgoing<B> {
-    pub(super) fn new(body: B, shows_zero: bool, open: Option<Open>) -> Self {
+    pub(super) fn new(body: B, shows_zero: bool) -> Self {
+        Self::with(Carried::Own(body), shows_zero)
+    }
+
+    pub(super) fn watched(body: Watched<B>) -> Self {
+        Self::with(Carried::Watched(body), false)
+    }
+
+    fn with(body: Carried<B>, shows_zero: bool) -> Self {
         Self {
             body,
             has_flushed: false,
             error: None,
             shows_zero,
-            open,
         }
     }
 }
@@ -48,14 +59,14 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        if let Some(open) = &self.open {
-            open.taken();
-        }
         if let Some(error) = self.error.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        match frame.map_err(Into::into) {
+        let frame = match &mut self.body {
+            Carried::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Carried::Watched(body) => Pin::new(body).poll_frame(cx),
+        };
+        match frame {
             Poll::Ready(Some(Err(error))) if !self.has_flushed => {
                 self.error = Some(error);
                 self.has_flushed = true;
@@ -64,19 +75,23 @@ where
             }
             frame => {
                 self.has_flushed = frame.is_pending();
-                if let (Poll::Ready(Some(Ok(_))), Some(open)) = (&frame, &self.open) {
-                    open.gave();
-                }
                 frame
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.shows_zero && self.error.is_none() && self.body.is_end_stream()
+        let has_ended = match &self.body {
+            Carried::Own(body) => body.is_end_stream(),
+            Carried::Watched(body) => body.is_end_stream(),
+        };
+        !self.shows_zero && self.error.is_none() && has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.body {
+            Carried::Own(body) => body.size_hint(),
+            Carried::Watched(body) => body.size_hint(),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A client that takes nothing of what is written to it is given up after a while.
+//! A client's socket that does not wait for ever to be read from.
 
 use std::io;
 use std::io::IoSlice;
@@ -10,72 +10,78 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// A stream whose writes fail once the peer has taken nothing for [`super::DoorsLimits::stall_timeout`].
-///
-/// Without it a client that stops reading holds its exchange, the upstream's connection and a buffer for ever.
-pub(super) struct Patient<S> {
-    stream: S,
-    patience: Duration,
-    /// Runs while the peer takes nothing. Boxed: most connections never need it.
-    stalled: Option<Pin<Box<Sleep>>>,
+/// Fails a write that the client's end has left no room for during all of `reader_timeout`, and resets the connection.
+pub(super) struct Patient {
+    tcp: TcpStream,
+    reader_timeout: Duration,
+    /// Set while a write waits.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
+impl Patient {
+    pub(super) fn new(tcp: TcpStream, reader_timeout: Duration) -> Self {
         Self {
-            stream,
-            patience,
-            stalled: None,
+            tcp,
+            reader_timeout,
+            alarm: None,
         }
     }
 
-    pub(super) fn into_inner(self) -> S {
-        self.stream
+    /// Makes the close a reset: what lies unread at the kernel goes as well.
+    pub(super) fn set_reset(&self) {
+        if let Err(error) = self.tcp.set_zero_linger() {
+            tracing::debug!(%error, "cannot reset a connection");
+        }
     }
 
-    /// Lets a write be, or ends it if it has waited too long.
-    fn judge<T>(
+    fn written(
         &mut self,
         cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
-            self.stalled = None;
+            self.alarm = None;
             return written;
         }
-        let patience = self.patience;
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        stalled.as_mut().poll(cx).map(|()| {
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client takes nothing of its answer",
-            ))
-        })
+        let wait = self.reader_timeout;
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        match alarm.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                self.alarm = None;
+                self.set_reset();
+                Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client did not read",
+                )))
+            }
+        }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl AsyncRead for Patient {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl AsyncWrite for Patient {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.judge(cx, written)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -83,23 +89,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.judge(cx, written)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.tcp.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Under TLS what was written may still wait here.
-        match Pin::new(&mut self.stream).poll_flush(cx) {
-            Poll::Pending => self.judge(cx, Poll::Pending),
-            flushed => flushed,
-        }
+        Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }

@@ -22,6 +22,7 @@ const AS_WHOM: &str = "run the doctor as the database's owner as well, or as mem
 pub(super) async fn look(
     database: &Database,
     settings: &Settings,
+    asks: bool,
     findings: &mut Vec<Finding>,
 ) -> Option<Connected> {
     let config = &database.config;
@@ -47,7 +48,7 @@ pub(super) async fn look(
         }
     }
     match Admin::connect(config).await {
-        Ok(admin) => schema(&admin, &connected.user, settings, findings).await,
+        Ok(admin) => schema(&admin, &connected.user, settings, asks, findings).await,
         Err(error) => findings.push(unusable(&error, &connected.user)),
     }
     Some(connected)
@@ -109,7 +110,13 @@ fn clock(ahead_ms: i64) -> Option<Finding> {
 
 /// What a migrated database says. The audit comes last: over large books it may take longer than there is patience for, and
 /// then the connection is gone.
-async fn schema(admin: &Admin, user: &str, settings: &Settings, findings: &mut Vec<Finding>) {
+async fn schema(
+    admin: &Admin,
+    user: &str,
+    settings: &Settings,
+    asks: bool,
+    findings: &mut Vec<Finding>,
+) {
     let mut unread = Vec::new();
     let mut take = |check: &str, looked: Result<Vec<Finding>, LedgerError>| match looked {
         Ok(found) => findings.extend(found),
@@ -123,6 +130,9 @@ async fn schema(admin: &Admin, user: &str, settings: &Settings, findings: &mut V
     take("grants", grants(admin, user).await);
     take("prices", prices::look(admin).await);
     take("upstreams", upstreams::look(admin, settings).await);
+    if asks {
+        take("upstream keys", upstreams::ask(admin, settings).await);
+    }
     take("open holds", gone(admin).await);
     take("charges", doubtful(admin).await);
     take("partitions", partitions(admin).await);

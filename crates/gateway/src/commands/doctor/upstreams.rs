@@ -6,6 +6,7 @@ use ledger::{
 };
 
 use super::Finding;
+use crate::commands::probe::{self, Outcome};
 use crate::{azure, places, serve, settings::Settings};
 
 /// Said wherever the doctor looks at its own environment.
@@ -19,6 +20,49 @@ pub(super) async fn look(admin: &Admin, settings: &Settings) -> Result<Vec<Findi
     } else {
         rows.iter().filter_map(by_row).collect()
     })
+}
+
+/// Asks every upstream, with every key that is there, for its models.
+pub(super) async fn ask(admin: &Admin, settings: &Settings) -> Result<Vec<Finding>, LedgerError> {
+    let upstreams = admin.upstreams_with_keys().await?;
+    let results = match probe::Prober::new(&settings.upstream) {
+        Ok(prober) => prober.ask_all(&upstreams).await,
+        // Told by whoever starts with these settings.
+        Err(_) => return Ok(Vec::new()),
+    };
+    Ok(results.iter().filter_map(by_answer).collect())
+}
+
+fn by_answer(result: &probe::Probed) -> Option<Finding> {
+    let (upstream, key) = (&result.upstream, result.key_in_words());
+    match &result.outcome {
+        // Told by `look` already.
+        Outcome::Unusable(_) | Outcome::Answered(200..=299) => None,
+        Outcome::Answered(status @ (401 | 403)) => Some(Finding::broken(
+            "upstreams.refused",
+            format!("upstream {upstream} refuses {key} ({status})"),
+            format!("give it a valid one: turnpike upstream add '{upstream}' URL --key env:NAME"),
+        )),
+        Outcome::Answered(429) => Some(Finding::risk(
+            "upstreams.exhausted",
+            format!(
+                "upstream {upstream} answers {key} with 429: its rate or its credit is used up"
+            ),
+            "raise the limit at the provider, top it up, or add another key",
+        )),
+        Outcome::Answered(status @ 500..) => Some(Finding::risk(
+            "upstreams.failing",
+            format!("upstream {upstream} answers {key} with {status}"),
+            "see the provider's status page; run the doctor again",
+        )),
+        // It is there and took the key; some servers have no list of models.
+        Outcome::Answered(_) => None,
+        Outcome::Unreachable(why) => Some(Finding::broken(
+            "upstreams.unreachable",
+            format!("upstream {upstream} cannot be reached: {why}"),
+            "see that its base URL and proxy are right and that this machine may reach it; `--offline` leaves this out",
+        )),
+    }
 }
 
 fn by_row(row: &UpstreamKeyRow) -> Option<Finding> {

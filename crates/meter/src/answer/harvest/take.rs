@@ -1,5 +1,7 @@
 //! What a passed value comes to.
 
+use tariff::SearchSize;
+
 use super::Harvest;
 use crate::{
     answer::{decimal, event::Event, places::Value},
@@ -47,6 +49,7 @@ impl Harvest {
             Value::SearchesReported => {
                 self.calls.searches_reported = decimal::count(bytes);
             }
+            Value::SearchSize => self.calls.size = SearchSize::named(bytes),
             Value::Duration => self.duration_ms = decimal::millis(bytes),
             Value::EventType => self.event = Event::named(self.api, bytes),
             Value::Status => {

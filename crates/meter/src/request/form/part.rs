@@ -1,7 +1,7 @@
 //! One part of a form: what its headers name, and what its content comes to.
 
 use super::super::{BodyErrorKind as K, RequestFacts, keys::folds_to};
-use crate::Api;
+use crate::{Api, BatchAsks, BatchReader};
 
 /// The longest value of a field that is read.
 const VALUE_BYTES_MAX: usize = 512;
@@ -11,7 +11,7 @@ const BOUNDARY_BYTES_MAX: usize = 70;
 const CHOICES_MAX: u64 = 1024;
 
 /// The fields that decide what a form may cost.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 9] = [
     "model",
     "stream",
     "n",
@@ -19,6 +19,8 @@ const FIELDS: [&str; 7] = [
     "quality",
     "response_format",
     "stream_format",
+    "seconds",
+    "purpose",
 ];
 
 /// The field that says in which charset the others are (RFC 7578 4.6).
@@ -38,7 +40,10 @@ pub(super) struct Part {
     skip: usize,
     value: Vec<u8>,
     bytes: u64,
-    seen: u8,
+    seen: u16,
+    /// Reads the requests in the first file, where it may be meant for a batch.
+    requests: Option<BatchReader>,
+    has_file: bool,
 }
 
 impl Part {
@@ -51,6 +56,8 @@ impl Part {
             value: Vec::new(),
             bytes: 0,
             seen: 0,
+            requests: (api == Api::Files).then(BatchReader::default),
+            has_file: false,
         }
     }
 
@@ -97,7 +104,7 @@ impl Part {
             if name != *field {
                 return Err((K::LookalikeKey, Some(field)));
             }
-            let bit = 1_u8.wrapping_shl(u32::try_from(at).unwrap_or(0));
+            let bit = 1_u16.wrapping_shl(u32::try_from(at).unwrap_or(0));
             if self.seen & bit != 0 {
                 return Err((K::DuplicateKey, Some(field)));
             }
@@ -110,6 +117,12 @@ impl Part {
         Ok(())
     }
 
+    /// What the requests in the first file ask for, if it is meant for a batch.
+    pub(super) fn take_requests(&mut self, facts: &RequestFacts) -> Option<Box<BatchAsks>> {
+        let requests = self.requests.take()?;
+        (facts.purpose.as_deref() == Some("batch")).then(|| Box::new(requests.finish()))
+    }
+
     pub(super) fn is_file(&self) -> bool {
         self.is_file
     }
@@ -120,6 +133,12 @@ impl Part {
         self.skip = self.skip.saturating_sub(skipped);
         let content = content.get(skipped..).unwrap_or_default();
         self.bytes = self.bytes.saturating_add(content.len() as u64);
+        if self.is_file
+            && !self.has_file
+            && let Some(requests) = &mut self.requests
+        {
+            requests.push(content);
+        }
         if let Some(field) = self.field {
             self.value.extend_from_slice(content);
             if self.value.len() > VALUE_BYTES_MAX {
@@ -134,6 +153,7 @@ impl Part {
         if self.is_file {
             facts.file_bytes = facts.file_bytes.saturating_add(self.bytes);
             facts.refers_outside = true;
+            self.has_file = true;
         }
         let Some(field) = self.field.take().and_then(|at| FIELDS.get(at).copied()) else {
             return Ok(());
@@ -164,6 +184,8 @@ impl Part {
             }
             "size" => facts.size = text,
             "quality" => facts.quality = text,
+            "seconds" => facts.seconds = text,
+            "purpose" => facts.purpose = text,
             "response_format" => facts.response_format = text,
             _ => facts.stream |= self.api == Api::Speech && value == "sse",
         }

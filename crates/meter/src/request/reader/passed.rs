@@ -1,5 +1,7 @@
 //! What a passed key or value comes to.
 
+use tariff::SearchSize;
+
 use super::{Nested, Reader, Refusal, Want};
 use crate::{
     Api, StreamOptionsAt,
@@ -86,6 +88,7 @@ impl Reader {
                 let word = Some(self.take_string(here)?);
                 match self.param {
                     "size" => self.facts.size = word,
+                    "seconds" => self.facts.seconds = word,
                     "quality" => self.facts.quality = word,
                     "speed" => self.facts.speed = word,
                     _ => self.facts.response_format = word,
@@ -102,6 +105,15 @@ impl Reader {
                 self.facts.tool_calls_max = self.facts.tool_calls_max.max(Some(calls));
             }
             Want::MaxUses => self.max_uses = self.small_count(),
+            Want::SearchSize => {
+                // A size that nobody knows may be the largest.
+                let size = SearchSize::named(self.scrap.bytes()).unwrap_or(SearchSize::High);
+                if self.top == Top::Tools {
+                    self.search_size = self.search_size.max(Some(size));
+                } else {
+                    self.facts.search_size = self.facts.search_size.max(Some(size));
+                }
+            }
             Want::Modality => {
                 let is_other = self.scrap.bytes() != b"text";
                 self.facts.other_modalities |= is_other;
@@ -113,7 +125,11 @@ impl Reader {
             Want::OtherType => {
                 self.facts.refers_outside |= keys::is_outside_type(self.scrap.bytes())
             }
-            Want::ToolType => self.is_hosted |= !keys::is_client_tool(self.scrap.bytes()),
+            Want::ToolType => {
+                let name = self.scrap.bytes();
+                self.is_hosted |= !keys::is_client_tool(name);
+                self.is_search |= name.starts_with(b"web_search");
+            }
         }
         Ok(())
     }
@@ -131,7 +147,7 @@ impl Reader {
                 continue;
             }
             self.param = deciding.name;
-            let bit = 1_u16.wrapping_shl(u32::try_from(index).unwrap_or(0));
+            let bit = 1_u32.wrapping_shl(u32::try_from(index).unwrap_or(0));
             if key != deciding.name.as_bytes() {
                 return Err(self.refuse(K::LookalikeKey, here));
             }
@@ -183,6 +199,11 @@ impl Reader {
             }
             (Top::Tools, 3) if keys::folds_to(key, "type") => self.nested = Nested::Type,
             (Top::Tools, 3) if key == b"max_uses" => self.nested = Nested::MaxUses,
+            (Top::Tools, 3) | (Top::Search, 2)
+                if keys::folds_to(key, keys::SEARCH_CONTEXT_SIZE) =>
+            {
+                self.nested = Nested::SearchSize;
+            }
             (Top::Tools, _) => {}
             _ if keys::names_outside(key) => self.nested = Nested::Outside,
             _ if keys::folds_to(key, "type") => self.nested = Nested::Type,
