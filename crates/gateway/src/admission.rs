@@ -181,6 +181,24 @@ pub(crate) fn scanner(headers: &HeaderMap, metered: &Metered) -> Result<BodyScan
     }
 }
 
+/// Refuses a body whose end or coding two servers could see differently. Of a length beside chunks nothing is seen here: hyper
+/// drops it, as RFC 9112 6.3 has it, and goes by the chunks.
+///
+/// # Errors
+/// 400 for any transfer coding but a lone `chunked`.
+pub(crate) fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Refusal::InvalidBody {
+            message: "The body has a transfer-encoding that this gateway does not open: send it by Content-Length, or with Transfer-Encoding: chunked and no other.".into(),
+            param: None,
+            code: "unsupported_transfer_encoding",
+        }),
+    }
+}
+
 /// A content type less its parameters.
 fn essence_of(content_type: &[u8]) -> &[u8] {
     let essence = content_type.split(|byte| *byte == b';').next();
@@ -194,8 +212,10 @@ fn contains_other_charset(content_type: &[u8]) -> bool {
         .skip(1)
         .any(|parameter| {
             let parameter = parameter.trim_ascii().to_ascii_lowercase();
-            match parameter.strip_prefix(b"charset=") {
-                Some(charset) => !matches!(charset.trim_ascii(), b"utf-8" | b"\"utf-8\"" | b"utf8"),
+            // Blanks around the sign are no parameter by RFC 9110, and one to some readers; `charset*` is RFC 8187's form of it.
+            match parameter.strip_prefix(b"charset") {
+                Some([b'=', charset @ ..]) => !matches!(charset, b"utf-8" | b"\"utf-8\"" | b"utf8"),
+                Some(_) => true,
                 None => false,
             }
         })

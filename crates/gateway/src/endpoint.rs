@@ -32,6 +32,8 @@ pub(crate) struct Endpoint<'a> {
     named: Named<'a>,
 }
 
+/// How often a path is unescaped in search of a metered one.
+const UNESCAPED_MAX: usize = 3;
 /// The base path under which clients call us; a path without it works as well.
 const BASE: &str = "/v1";
 /// Where a deployment's name stands in a path.
@@ -111,8 +113,24 @@ fn is_base(base: &str) -> bool {
 /// Whether some server could take the path for one of the table that it is not to us: in another case, escaped, or with
 /// slashes behind it. Such a request would be answered and not charged, or show what is another's.
 pub(crate) fn resembles_metered(method: &Method, path: &str) -> bool {
-    let plain = percent_decode_str(path).decode_utf8_lossy().to_lowercase();
-    let plain = plain.trim_end_matches(['/', ' ', ';', '.']);
+    let mut plain = path.to_owned();
+    // Escapes of escapes: some server on the way may open them once more.
+    for _ in 0..UNESCAPED_MAX {
+        plain = percent_decode_str(&plain).decode_utf8_lossy().into_owned();
+    }
+    // What stands behind these in a segment (`;jsessionid=…`) is no part of its name to some.
+    let segments: Vec<_> = plain
+        .split('/')
+        .map(|segment| {
+            segment
+                .split([';', '?', '#'])
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches([' ', '.'])
+        })
+        .collect();
+    let plain = segments.join("/").to_lowercase();
+    let plain = plain.trim_end_matches('/');
     let matters = |row: &Row| {
         matches!(
             row.does,
@@ -137,11 +155,12 @@ pub(crate) fn below_base(path: &str) -> &str {
     }
 }
 
-/// Whether two servers could read the path differently: dot segments (plain or escaped), empty
+/// Whether two servers could read the path differently: none (`*`), dot segments (plain or escaped), empty
 /// segments, backslashes, or control and space characters however escaped.
 pub(crate) fn is_ambiguous(path: &str) -> bool {
     let decoded = percent_decode_str(path).collect::<Vec<u8>>();
-    path.contains("//")
+    !path.starts_with('/')
+        || path.contains("//")
         || decoded
             .iter()
             .any(|byte| byte.is_ascii_control() || *byte == b'\\')
@@ -232,6 +251,10 @@ mod tests {
             "/v1/Chat/Completions",
             "/v1/realtime/Sessions",
             "/v1/embeddings%20",
+            "/v1/chat/completions;x",
+            "/v1/chat;x=y/completions",
+            "/v1/chat/completions%3fx",
+            "/v1/%2563hat/completions",
         ] {
             assert!(resembles_metered(&Method::POST, path), "{path}");
         }
@@ -307,6 +330,7 @@ mod tests {
             "/v1/a%2Fb",
             "/v1/%0d%0a",
             "/v1/.",
+            "*",
         ] {
             assert!(is_ambiguous(path), "{path}");
         }

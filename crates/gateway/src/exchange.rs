@@ -188,6 +188,7 @@ impl Exchange {
         if *request.method() == Method::CONNECT || is_ambiguous(request.uri().path()) {
             return Err(self.unknown_path(&request));
         }
+        admission::framing(request.headers())?;
         let peer = gateway
             .limits
             .admit_peer(&gateway.ledger, self.peer.ip())

@@ -230,6 +230,7 @@ fn taken(address: SocketAddr, setting: &str, error: &io::Error) -> Fatal {
 fn doors(listen: &settings::Listen, workers: usize) -> Result<Doors, Fatal> {
     let doors = Doors::new(DoorsLimits {
         connections_max: listen.connections_max.get().div_ceil(workers),
+        header_timeout: Duration::from_secs(listen.client_idle_seconds.get()),
         reader_timeout: Duration::from_secs(listen.client_stall_seconds.get()),
         ..DoorsLimits::default()
     });

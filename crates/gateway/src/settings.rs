@@ -56,7 +56,10 @@ pub(crate) struct Listen {
     /// Most client connections open at once, all workers together.
     #[serde(default = "connections_max")]
     pub(crate) connections_max: NonZeroUsize,
-    /// Seconds that a client may leave what there is for it unread; then it counts as gone.
+    /// Seconds that a client may take over a request's head, and that its connection may idle between two.
+    #[serde(default = "client_idle_seconds")]
+    pub(crate) client_idle_seconds: NonZeroU64,
+    /// Seconds that a client may take nothing of an answer that is there for it.
     #[serde(default = "client_stall_seconds")]
     pub(crate) client_stall_seconds: NonZeroU64,
     /// Seconds that open exchanges get to finish after SIGTERM.
@@ -415,11 +418,14 @@ const fn admin_address() -> SocketAddr {
 const fn connections_max() -> NonZeroUsize {
     NonZeroUsize::new(16_384).expect("is not zero")
 }
-const fn shutdown_seconds() -> u64 {
-    30
+const fn client_idle_seconds() -> NonZeroU64 {
+    NonZeroU64::new(75).expect("is not zero")
 }
 const fn client_stall_seconds() -> NonZeroU64 {
     NonZeroU64::new(300).expect("is not zero")
+}
+const fn shutdown_seconds() -> u64 {
+    30
 }
 const fn answer_idle_seconds() -> NonZeroU64 {
     // What the SDKs themselves wait between two reads.

@@ -7,7 +7,9 @@
 
 mod support;
 
+mod abuse;
 mod admin;
+mod ambiguity;
 mod audio;
 mod background;
 mod billing;

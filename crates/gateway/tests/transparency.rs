@@ -1,4 +1,14 @@
 //! The upstream gets the client's bytes, the client the upstream's, but for ARCHITECTURE.md's table.
+//!
+//! `catalogue` has the exchanges, `exceptions` the table as data, `bench` runs each once against a recording upstream and once
+//! through a running gateway and compares what both sides got, byte for byte.
+
+mod bench;
+mod catalogue;
+mod connections;
+mod exceptions;
+mod h2;
+mod message;
 
 use testkit::{
     raw::{Wire, patiently},
@@ -6,6 +16,136 @@ use testkit::{
 };
 
 use crate::support::{Bank, Turnpike, eventually};
+use bench::{Bench, case};
+use exceptions::{EXCEPTIONS, Shows};
+
+/// Runs the groups whose names these are, and says how much was compared.
+async fn compare(names: &[&str]) {
+    let mut bench = Bench::open().await;
+    for (name, cases) in catalogue::groups() {
+        if !names.contains(&name) {
+            continue;
+        }
+        let (cases_before, bytes_before) = (bench.cases, bench.bytes);
+        for case in &cases {
+            bench.run(case).await;
+        }
+        println!(
+            "transparency, {name}: {} cases, {} bytes compared",
+            bench.cases - cases_before,
+            bench.bytes - bytes_before
+        );
+    }
+    assert!(bench.cases > 0, "no such group");
+    bench.audited().await;
+}
+
+#[tokio::test]
+async fn bodies_cross_as_they_are() {
+    compare(&[
+        "request bodies",
+        "answer bodies",
+        "bodiless",
+        "interim answers",
+        "HTTP/1.0",
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn heads_cross_as_they_are() {
+    compare(&[
+        "status lines",
+        "request headers",
+        "answer headers",
+        "targets",
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn metered_bodies_cross_as_they_are() {
+    compare(&["JSON", "event streams"]).await;
+}
+
+#[tokio::test]
+async fn bodies_of_20_megabytes_cross_as_they_are() {
+    let mut bench = Bench::open().await;
+    let text = "0123456789abcdef".repeat(20 << 16);
+    let body = format!(
+        r#"{{"model":"gpt-4o","max_tokens":5,"messages":[{{"role":"user","content":"{text}"}}]}}"#
+    );
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let answer = format!(
+        r#"{{"choices":["{text}"],"usage":{{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}}}"#
+    );
+    let answer_head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        answer.len()
+    );
+    bench
+        .run(&case(
+            "20 MB both ways, metered",
+            head + &body,
+            answer_head.clone() + &answer,
+        ))
+        .await;
+    let head = format!(
+        "PUT /v1/things HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    bench
+        .run(&case(
+            "20 MB both ways",
+            head + &body,
+            answer_head + &answer,
+        ))
+        .await;
+    println!(
+        "transparency, large bodies: {} cases, {} bytes compared",
+        bench.cases, bench.bytes
+    );
+    assert!(bench.bytes > 4 * (20 << 20));
+    bench.audited().await;
+}
+
+/// A row that no exception has, or an exception that no row has, fails.
+#[test]
+fn the_exceptions_are_those_of_the_table() {
+    let text = include_str!("../../../ARCHITECTURE.md");
+    let table = text
+        .split("## What is not passed on as it is")
+        .nth(1)
+        .unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let rows: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .filter(|row| !row.starts_with("exception |"))
+        .collect();
+    for (at, exception) in EXCEPTIONS.iter().enumerate() {
+        let row = rows
+            .get(at)
+            .unwrap_or_else(|| panic!("no row for {:?}", exception.row));
+        assert!(
+            row.starts_with(exception.row),
+            "{:?} is not {row:?}",
+            exception.row
+        );
+        if let Shows::Elsewhere(place) = exception.shows {
+            assert!(!place.is_empty());
+        }
+    }
+    assert_eq!(
+        rows.len(),
+        EXCEPTIONS.len(),
+        "rows without an exception: {:?}",
+        &rows[EXCEPTIONS.len().min(rows.len())..]
+    );
+}
 
 const ANSWER: &str = "{ \"model\": \"gpt-4o\",\n\t\"id\":\"c\", \"x\":\"\\u00e9é\", \"usage\" : {\"prompt_tokens\": 1, \"completion_tokens\": 1, \"total_tokens\": 2} }\n";
 

@@ -95,6 +95,13 @@ fn what_two_readers_could_take_differently_is_refused() {
         (b"\r\n--XX--".to_vec(), K::FormSyntax),
         (b"--XX \r\n\r\n--XX--".to_vec(), K::FormSyntax),
         (b"--XX--\r\nepilogue".to_vec(), K::TrailingBytes),
+        // One line end more was let pass where it came alone.
+        (b"--XX--\r\n\r\n".to_vec(), K::TrailingBytes),
+        (
+            b"--XX\r\nContent-Disposition: form-data; name=\"model\"\r\nContent-Type: text/plain; charset=utf-16\r\n\r\na\r\n--XX--".to_vec(),
+            K::FormCoding,
+        ),
+        (form(&[field("_charset_", "utf-16")]), K::FormCoding),
         (b"--XX\r\n\r\nx\r\n--XX--".to_vec(), K::FormSyntax),
         (
             b"--XX\nContent-Disposition: form-data; name=\"model\"\n\na\n--XX--".to_vec(),

@@ -8,6 +8,7 @@ mod patient;
 mod service;
 mod stalls;
 mod stream;
+mod streams;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -60,7 +61,7 @@ pub struct DoorsLimits {
     pub connections_max: usize,
     /// From accepting to the end of the TLS handshake.
     pub handshake_timeout: Duration,
-    /// How long a client may take over the head of a request; also how long a connection may idle between two.
+    /// How long a client may take over the head of a request; also how long a connection may idle between two, over HTTP/2 as well.
     pub header_timeout: Duration,
     /// Header lines of a request (431 above).
     pub headers_max: usize,

@@ -205,9 +205,29 @@ impl Wire {
             return true;
         }
         // As long as it takes: a kept connection may be idle for the rest of the test.
+        self.buffer.reserve(64 * 1024);
         let read = self.io.read_buf(&mut self.buffer).await;
         self.record(0);
         matches!(read, Ok(1..))
+    }
+
+    /// What has come and was not asked for, or else comes next; `None` once the connection has ended, however it did.
+    pub async fn read_some(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(64 * 1024);
+            let read = self.read_more("more, or the end").await;
+            if !matches!(read, Ok(1..)) {
+                return None;
+            }
+        }
+        Some(std::mem::take(&mut self.buffer))
+    }
+
+    /// The same, as long as it takes: a kept connection may be idle for the rest of the test.
+    pub async fn read_some_at_leisure(&mut self) -> Option<Vec<u8>> {
+        self.has_more()
+            .await
+            .then(|| std::mem::take(&mut self.buffer))
     }
 
     /// Reads until the peer ends the connection; what came before that, and how it ended.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header, request, uri::PathAndQuery};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request, uri::PathAndQuery};
 use http_body::Body;
 use ledger::{AccessToken, Dialect, SecretSource};
 use proxy::{Answer, BoxError, Pool, SendError, SendErrorKind, Whole, headers};
@@ -214,7 +214,14 @@ pub(super) async fn in_time(
     sending: impl Future<Output = Result<Response<Answer>, SendError>>,
 ) -> Result<Response<Answer>, Refusal> {
     tokio::select! {
-        sent = sending => sent.map_err(|error| unanswered(&error)),
+        sent = sending => match sent {
+            // Nobody asked for it, and nobody would meter what follows.
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                warn!("upstream.switches: the upstream switches protocols unasked");
+                Err(Refusal::UpstreamUnreachable { sent: true })
+            }
+            sent => sent.map_err(|error| unanswered(&error)),
+        },
         // It may have the request by now, and work on it: trying again would pay twice.
         () = gateway.hurry.cancelled() => Err(Refusal::UpstreamUnreachable { sent: true }),
     }

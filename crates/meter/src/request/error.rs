@@ -64,7 +64,7 @@ pub enum BodyErrorKind {
     FormBoundary,
     /// Not a form by RFC 7578, or one that is read in two ways.
     FormSyntax,
-    /// A part of a form in a transfer coding.
+    /// A part of a form that is coded, in another charset, or a form itself.
     FormCoding,
     /// More parts than any endpoint takes.
     TooManyParts,
@@ -205,7 +205,7 @@ impl fmt::Display for BodyError {
             ),
             K::FormCoding => write!(
                 f,
-                "A part of the form has a Content-Transfer-Encoding; send its bytes as they are."
+                "A part of the form is in a coding, in a charset other than UTF-8, or has parts of its own; send text in UTF-8 and files as they are."
             ),
             K::TooManyParts => write!(f, "The form has too many parts; send fewer."),
             K::TooManyNamed => write!(

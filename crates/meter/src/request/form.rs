@@ -135,7 +135,7 @@ impl FormScanner {
             State::End => match rest {
                 [] => Ok(0),
                 [b'\r'] => Ok(0),
-                [b'\r', b'\n'] => {
+                [b'\r', b'\n', ..] => {
                     self.state = State::Over;
                     Ok(2)
                 }

@@ -31,6 +31,7 @@ use super::service::Service;
 use super::stalls::Stalls;
 use super::stream;
 use super::stream::Rewound;
+use super::streams::Streams;
 use crate::tls;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -54,6 +55,7 @@ pub(super) async fn serve<H: Handler>(
         handler,
         peer,
         is_h2: false,
+        streams: Streams::new(),
         has_seen_http10: Arc::new(AtomicBool::new(false)),
         stalls,
     };
@@ -123,7 +125,14 @@ where
     H: Handler,
 {
     if service.is_h2 {
-        Box::pin(serve_h2(h2_builder(limits), io, service, shutdown))
+        let timeouts = (limits.header_timeout, limits.reader_timeout);
+        Box::pin(serve_h2(
+            h2_builder(limits),
+            io,
+            service,
+            timeouts,
+            shutdown,
+        ))
     } else {
         Box::pin(serve_h1(h1_builder(limits), io, service, shutdown))
     }
@@ -164,12 +173,14 @@ async fn serve_h2<I, H>(
     builder: http2::Builder<TokioExecutor>,
     io: I,
     service: Service<H>,
+    (idle_timeout, reader_timeout): (Duration, Duration),
     shutdown: CancellationToken,
 ) -> Result<(), Failure>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
+    let streams = service.streams.clone();
     let mut connection = builder.serve_connection(TokioIo::new(io), service);
     let ended = tokio::select! {
         biased;
@@ -177,6 +188,14 @@ where
         () = shutdown.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
+        }
+        () = streams.idle_for(idle_timeout) => {
+            Pin::new(&mut connection).graceful_shutdown();
+            tokio::select! {
+                ended = &mut connection => ended,
+                // Without open requests it goes by itself, unless the client does not take the end of an answer.
+                () = streams.idle_for(reader_timeout) => Ok(()),
+            }
         }
     };
     Ok(ended?)
@@ -203,6 +222,8 @@ fn h2_builder(limits: &DoorsLimits) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(limits.h2_streams_max)
+        .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(H2_FAULTY_STREAMS_MAX)
         .max_header_list_size(head_bytes_max)
         .keep_alive_interval(H2_PING_INTERVAL)
         .keep_alive_timeout(H2_PING_TIMEOUT)
@@ -221,6 +242,11 @@ const HYPER_BUFFER_BYTES_MIN: usize = 8 * 1024;
 /// Asks a silent client whether it is still there, and how long it may take to say so.
 const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Streams that a client has reset before we came to look at them; one more, and its connection ends. The answer to rapid resets.
+const H2_PENDING_RESETS_MAX: usize = 20;
+/// Streams that we had to reset because they broke the protocol, in the life of a connection; one more, and it ends.
+const H2_FAULTY_STREAMS_MAX: usize = 256;
 
 /// What a client may send on one stream before we have passed it on.
 const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;

@@ -17,6 +17,8 @@ use super::Abort;
 use super::Handler;
 use super::outgoing::Outgoing;
 use super::stalls::Stalls;
+use super::streams::Open;
+use super::streams::Streams;
 use crate::headers;
 
 /// Requests of one connection, on their way to the handler.
@@ -24,6 +26,8 @@ pub(super) struct Service<H> {
     pub(super) handler: H,
     pub(super) peer: SocketAddr,
     pub(super) is_h2: bool,
+    /// Those of an HTTP/2 connection.
+    pub(super) streams: Streams,
     /// A client of HTTP/1.0 may be told the end of an answer by the end of the connection: only a reset can then say "cut".
     pub(super) has_seen_http10: Arc<AtomicBool>,
     pub(super) stalls: Stalls,
@@ -39,11 +43,13 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
             self.has_seen_http10.store(true, Ordering::Relaxed);
         }
         let (handler, peer) = (self.handler.clone(), self.peer);
-        let stalls = self.is_h2.then(|| self.stalls.clone());
+        let watched = self
+            .is_h2
+            .then(|| (self.stalls.clone(), self.streams.begin()));
         Box::pin(async move {
             let response = handler.handle(peer, request).await?;
-            Ok(match stalls {
-                Some(stalls) => for_h2(response, &stalls),
+            Ok(match watched {
+                Some((stalls, open)) => for_h2(response, &stalls, open),
                 None => for_h1(response),
             })
         })
@@ -58,13 +64,17 @@ fn for_h1<B>(mut response: Response<B>) -> Response<Outgoing<B>> {
     response.map(|body| Outgoing::new(body, shows_zero))
 }
 
-fn for_h2<B: Send + 'static>(mut response: Response<B>, stalls: &Stalls) -> Response<Outgoing<B>> {
+fn for_h2<B: Send + 'static>(
+    mut response: Response<B>,
+    stalls: &Stalls,
+    open: Open,
+) -> Response<Outgoing<B>> {
     *response.version_mut() = Version::HTTP_2;
     let headers = response.headers();
     if headers.contains_key(header::TRANSFER_ENCODING) || headers.contains_key(header::CONNECTION) {
         *response.headers_mut() = headers::for_h2(headers);
     }
-    response.map(|body| Outgoing::watched(stalls.watch(body)))
+    response.map(|body| Outgoing::watched(stalls.watch(body, open)))
 }
 
 fn may_have_length(status: StatusCode) -> bool {

@@ -15,6 +15,7 @@ use http_body::Frame;
 use http_body::SizeHint;
 use tokio::time::Instant;
 
+use super::streams::Open;
 use crate::BoxError;
 
 /// The answers on their way over HTTP/2 at one listener. Cheap to clone.
@@ -28,9 +29,10 @@ const LOOKS_PER_TIMEOUT: u32 = 4;
 
 impl Stalls {
     /// A body that is let go when nobody asks it for more during a whole timeout.
-    pub(super) fn watch<B: Send + 'static>(&self, body: B) -> Watched<B> {
+    pub(super) fn watch<B: Send + 'static>(&self, body: B, open: Open) -> Watched<B> {
         let slot = Arc::new(Mutex::new(Slot {
             body: Some(body),
+            open: Some(open),
             unasked_since: Some(Instant::now()),
         }));
         let stalling: Weak<dyn Stalling> = Arc::downgrade(&(slot.clone() as Arc<dyn Stalling>));
@@ -63,6 +65,8 @@ trait Stalling: Send + Sync {
 /// A body, until it has stalled.
 struct Slot<B> {
     body: Option<B>,
+    /// Its request is open as long as it is here.
+    open: Option<Open>,
     /// Set while it is the client's turn.
     unasked_since: Option<Instant>,
 }
@@ -73,7 +77,7 @@ impl<B: Send + 'static> Stalling for Mutex<Slot<B>> {
         let has_stalled = slot
             .unasked_since
             .is_some_and(|since| since.elapsed() >= timeout);
-        let body = has_stalled.then(|| slot.body.take()).flatten();
+        let body = has_stalled.then(|| (slot.body.take(), slot.open.take()));
         drop(slot);
         // Not under the lock: whoever watches it hears that it was abandoned.
         drop(body);

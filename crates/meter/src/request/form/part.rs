@@ -23,6 +23,9 @@ const FIELDS: [&str; 9] = [
     "purpose",
 ];
 
+/// The field that says in which charset the others are (RFC 7578 4.6).
+const CHARSET_FIELD: &str = "_charset_";
+
 /// What is wrong, and with which field.
 type Fault = (K, Option<&'static str>);
 
@@ -78,10 +81,17 @@ impl Part {
                 if !matches!(&*coding, "binary" | "8bit" | "7bit") {
                     return Err((K::FormCoding, None));
                 }
+            } else if name.eq_ignore_ascii_case("content-encoding")
+                || (name.eq_ignore_ascii_case("content-type") && !is_plain_type(value))
+            {
+                return Err((K::FormCoding, None));
             }
         }
         let disposition = disposition.ok_or((K::FormSyntax, None))?;
         let (name, is_file) = parse_disposition(disposition).ok_or((K::FormSyntax, None))?;
+        if folds_to(name.as_bytes(), CHARSET_FIELD) {
+            return Err((K::FormCoding, None));
+        }
         self.field = None;
         self.is_file = is_file;
         self.skip = 2;
@@ -181,6 +191,26 @@ impl Part {
         }
         Ok(())
     }
+}
+
+/// Whether a part of this type is read as UTF-8 (or not as text), and has no parts of its own.
+fn is_plain_type(value: &str) -> bool {
+    let value = value.trim().to_ascii_lowercase();
+    let mut parameters = value.split(';').map(str::trim);
+    let has_parts = parameters.next().is_some_and(|essence| {
+        essence.starts_with("multipart/") || essence.starts_with("message/")
+    });
+    !has_parts
+        && parameters.all(|parameter| {
+            let name_of_one = parameter.strip_prefix("charset");
+            name_of_one.is_none_or(|rest| {
+                let charset = rest.trim_start().strip_prefix('=').unwrap_or(rest);
+                matches!(
+                    charset.trim().trim_matches('"'),
+                    "utf-8" | "utf8" | "us-ascii"
+                )
+            })
+        })
 }
 
 /// The name in `form-data; name="…"; filename="…"`, and whether it is a file. `None` for what two
