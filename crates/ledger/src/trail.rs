@@ -12,7 +12,10 @@ use std::{
 };
 
 use tariff::Amount;
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -34,6 +37,8 @@ struct State {
     written: HashSet<Uuid>,
     /// Those of `written` that are over.
     ended: Vec<Uuid>,
+    /// Whose rows they are: this process, as it is registered now.
+    instance: Option<InstanceId>,
     is_closing: bool,
 }
 
@@ -68,6 +73,7 @@ impl Trail {
         };
         let was_still = {
             let mut state = self.state();
+            state.instance = Some(instance);
             state.fresh.insert(request.exchange, row);
             state.fresh.len() == 1
         };
@@ -99,6 +105,12 @@ impl Trail {
         }
     }
 
+    /// Whether an exchange's row stands for something that goes on here, or is about to be deleted anyway.
+    fn knows(&self, exchange: &Uuid) -> bool {
+        let state = self.state();
+        state.written.contains(exchange) || state.ended.contains(exchange)
+    }
+
     /// Writes what there is and ends.
     pub(crate) fn close(&self) {
         self.state().is_closing = true;
@@ -112,10 +124,16 @@ impl Trail {
 
 /// Writes until the trail is closed.
 pub(crate) async fn run(trail: Arc<Trail>, mut link: Link) {
+    let mut swept = Instant::now();
     loop {
         tokio::select! {
             () = trail.stirred.notified() => {}
             () = link.keep() => {}
+            () = sleep_until(swept + SWEPT_EVERY) => {}
+        }
+        if swept.elapsed() >= SWEPT_EVERY {
+            sweep(&trail, &mut link).await;
+            swept = Instant::now();
         }
         sleep(WRITTEN_AFTER).await;
         loop {
@@ -221,6 +239,27 @@ async fn delete(link: &mut Link, ended: &[Uuid]) {
     }
 }
 
+/// Deletes rows of this process that stand for nothing. Rows are deleted without waiting for the disk, so a crash of Postgres can bring
+/// back the row of an exchange that was released; whoever took this process for dead later would charge for it.
+async fn sweep(trail: &Trail, link: &mut Link) {
+    let Some(instance) = trail.state().instance else {
+        return;
+    };
+    // Nobody else writes rows of this process, and no row is written while this runs. Without an answer the next sweep asks again.
+    let Ok(rows) = link.query(OURS, &[(&instance.0, Type::INT8)]).await else {
+        return;
+    };
+    let all = rows.iter().filter_map(|row| row.try_get::<_, Uuid>(0).ok());
+    let stale: Vec<_> = all.filter(|exchange| !trail.knows(exchange)).collect();
+    if !stale.is_empty() {
+        tracing::warn!(
+            rows = stale.len(),
+            "ledger.trail.swept: exchanges that are over had come back, as after a crash of Postgres"
+        );
+        delete(link, &stale).await;
+    }
+}
+
 /// Both statements may be repeated. One that is refused for good is not worth stopping for: it is evidence, not money.
 async fn persist(link: &mut Link, statement: &str, params: crate::connect::Params<'_>) -> bool {
     let mut wait = Backoff::default();
@@ -252,11 +291,14 @@ const WRITE: &str = "
                   $10::bigint[], $11::boolean[], $12::bigint[], $13::bigint[], $14::text[], $15::text[])
            as w (exchange, token, account, instance, amount, prompt, completion, estimate, price, started_ms, stream, upstream, upstream_key, model, endpoint)
     on conflict on constraint hold_identified do nothing";
+const OURS: &str = "select exchange_id from turnpike.hold where instance_id = $1";
 const DELETE: &str = "
     with off as (select set_config('synchronous_commit', 'off', true))
     delete from turnpike.hold using off where exchange_id = any ($1)";
 
 /// Exchanges that are over sooner leave no row.
 const WRITTEN_AFTER: Duration = Duration::from_millis(50);
+/// How often rows that stand for nothing are looked for.
+const SWEPT_EVERY: Duration = Duration::from_secs(10);
 /// Rows in one statement.
 const GROUP_MAX: usize = 1024;

@@ -34,7 +34,7 @@ pub(crate) enum Upstream {
 pub(crate) struct AddUpstream {
     /// Its name among operators.
     pub(crate) name: String,
-    /// Its base URL: https://api.openai.com/v1.
+    /// Its base URL, such as `https://api.openai.com/v1`.
     pub(crate) url: String,
     /// Where a key stands: env:NAME or file:PATH, both read by the gateway, or `-` to read the key itself from standard input.
     /// Several keys share the requests. Without any, it keeps those it has.
@@ -74,9 +74,9 @@ pub(crate) enum Cost {
 pub(crate) enum Dialect {
     /// OpenAI and what follows it.
     Openai,
-    /// Azure OpenAI: https://NAME.openai.azure.com/openai.
+    /// Azure OpenAI, such as `https://NAME.openai.azure.com/openai`.
     Azure,
-    /// Anthropic: https://api.anthropic.com/v1.
+    /// Anthropic, such as `https://api.anthropic.com/v1`.
     Anthropic,
 }
 

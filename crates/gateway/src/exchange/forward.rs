@@ -213,15 +213,22 @@ pub(super) async fn in_time(
     gateway: &Gateway,
     sending: impl Future<Output = Result<Response<Answer>, SendError>>,
 ) -> Result<Response<Answer>, Refusal> {
+    let response = head_of(gateway, sending).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Nobody asked for it, and nobody would meter what follows.
+        warn!("upstream.switches: the upstream switches protocols unasked");
+        return Err(Refusal::UpstreamUnreachable { sent: true });
+    }
+    Ok(response)
+}
+
+/// The same where another protocol was asked for.
+pub(super) async fn head_of(
+    gateway: &Gateway,
+    sending: impl Future<Output = Result<Response<Answer>, SendError>>,
+) -> Result<Response<Answer>, Refusal> {
     tokio::select! {
-        sent = sending => match sent {
-            // Nobody asked for it, and nobody would meter what follows.
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                warn!("upstream.switches: the upstream switches protocols unasked");
-                Err(Refusal::UpstreamUnreachable { sent: true })
-            }
-            sent => sent.map_err(|error| unanswered(&error)),
-        },
+        sent = sending => sent.map_err(|error| unanswered(&error)),
         // It may have the request by now, and work on it: trying again would pay twice.
         () = gateway.hurry.cancelled() => Err(Refusal::UpstreamUnreachable { sent: true }),
     }

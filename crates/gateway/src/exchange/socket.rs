@@ -126,7 +126,7 @@ impl Exchange {
         }
         self.record().upstream = Some(route.place.name.clone());
         let sending = forward::upgrade(&self.worker.pool, &route, &head);
-        let mut response = forward::in_time(&gateway, sending).await?;
+        let mut response = forward::head_of(&gateway, sending).await?;
         match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => {}
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {

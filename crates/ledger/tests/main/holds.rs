@@ -31,6 +31,32 @@ async fn a_hold_counts_until_it_is_settled_or_released() {
     books.audit_is_empty().await;
 }
 
+/// Rows are deleted without waiting for the disk, so a crash of Postgres can bring one back; and whoever took this process for dead
+/// afterwards would have charged for an exchange that was released.
+#[tokio::test]
+async fn a_row_that_came_back_goes_again_and_those_of_open_exchanges_stay() {
+    let books = Books::with(1_000).await;
+    let ledger = books.ledger().await;
+    let open = take(&ledger, books.want(400)).await;
+    books.until_held(400).await;
+    books
+        .client
+        .batch_execute(
+            "insert into turnpike.hold (exchange_id, token_id, account_id, amount, instance_id, model)
+             select gen_random_uuid(), token_id, account_id, 5, instance_id, model from turnpike.hold",
+        )
+        .await
+        .unwrap();
+    books.until_held(400).await;
+    assert_eq!(
+        books.number("select count(*) from turnpike.hold").await,
+        1,
+        "the open one's stays"
+    );
+    open.release().await.unwrap();
+    books.until_held(0).await;
+}
+
 #[tokio::test]
 async fn what_does_not_fit_the_account_is_refused_with_what_is_left() {
     let books = Books::with(1_000).await;
