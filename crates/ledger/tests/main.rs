@@ -17,6 +17,8 @@ mod contract;
 mod contract_prices;
 #[path = "main/contract_tokens.rs"]
 mod contract_tokens;
+#[path = "main/expand.rs"]
+mod expand;
 #[path = "main/faults.rs"]
 mod faults;
 #[path = "main/holds.rs"]
