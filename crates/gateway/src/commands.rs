@@ -40,7 +40,7 @@ pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<Exi
     if let Command::Doctor(command) = &command {
         return doctor::run(command, settings, &runtime);
     }
-    let database = startup::open(&settings.database, &runtime)?;
+    let database = startup::open(&settings.database, startup::Use::Command, &runtime)?;
     let done = runtime.block_on(dispatch(command, &database.config, settings));
     database.close();
     done

@@ -69,6 +69,8 @@ pub(crate) struct Metrics {
     homeless: Gauge,
     interrupted: Gauge,
     lease_statements: Gauge,
+    /// When the certificate in use ends, in seconds since 1970; 0 without TLS.
+    pub(crate) certificate_expires_at: Gauge,
     key_resting: Family<KeyLabels, Gauge>,
     /// Tries to deliver events, by how they ended.
     pub(crate) webhook_deliveries: Family<OutcomeLabel, Counter>,
@@ -169,6 +171,7 @@ impl Metrics {
             homeless: Gauge::default(),
             interrupted: Gauge::default(),
             lease_statements: Gauge::default(),
+            certificate_expires_at: Gauge::default(),
             first_gate_seconds: Histogram::new(BUCKETS),
             second_gate_seconds: Histogram::new(BUCKETS),
             first_byte_seconds: Histogram::new(BUCKETS),
@@ -244,6 +247,11 @@ impl Metrics {
                 "lease_statements",
                 "Statements that filled purses",
                 &self.lease_statements,
+            ),
+            (
+                "certificate_expires_at_seconds",
+                "When the certificate that clients are shown ends, in seconds since 1970; 0 without TLS",
+                &self.certificate_expires_at,
             ),
         ] {
             registry.register(name, help, gauge.clone());

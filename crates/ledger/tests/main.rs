@@ -19,6 +19,8 @@ mod contract_prices;
 mod contract_tokens;
 #[path = "main/events.rs"]
 mod events;
+#[path = "main/expand.rs"]
+mod expand;
 #[path = "main/faults.rs"]
 mod faults;
 #[path = "main/holds.rs"]

@@ -82,7 +82,7 @@ pub(super) fn run(
     runtime: &Runtime,
 ) -> Result<ExitCode, Fatal> {
     let mut findings = machine::look(settings);
-    let connected = match startup::open(&settings.database, runtime) {
+    let connected = match startup::open(&settings.database, startup::Use::Command, runtime) {
         Ok(database) => {
             let connected = runtime.block_on(books::look(
                 &database,
