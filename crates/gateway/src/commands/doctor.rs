@@ -4,6 +4,7 @@ mod books;
 mod machine;
 mod prices;
 mod upstreams;
+mod webhooks;
 
 use std::process::ExitCode;
 

@@ -1,8 +1,10 @@
 //! The numbers of charges: each charge gets one, once, and who has seen a number never finds a smaller one appear.
 
+use std::future::poll_fn;
+
 use futures_util::future::join_all;
 use ledger::admin::{Admin, Wanted};
-use tokio_postgres::Client;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
 use uuid::Uuid;
 
 use crate::support::{Books, now_ms, take};
@@ -212,4 +214,78 @@ async fn an_export_goes_on_where_it_stopped_and_keeps_to_its_range() {
         ..Wanted::default()
     };
     assert_eq!(export(&other, 0).await, [] as [i64; 0]);
+}
+
+/// The statements of the blocks marked as SQL.
+fn documented() -> Vec<String> {
+    let blocks = include_str!("../../../../deploy/export.md")
+        .split("```sql\n")
+        .skip(1);
+    let code: String = blocks
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    let statements = code.split(';').map(str::trim);
+    statements
+        .filter(|statement| !statement.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn what_the_manual_shows_tails_charges_with_a_login_that_may_do_nothing_else() {
+    let books = Books::with(1_000).await;
+    let user = format!("billing_{}", Uuid::now_v7().simple());
+    let (rights, reading): (Vec<_>, Vec<_>) = documented()
+        .into_iter()
+        .partition(|statement| statement.contains("billing"));
+    assert!(
+        rights.len() == 4 && reading.len() == 4,
+        "{rights:?} {reading:?}"
+    );
+    for statement in rights {
+        let statement = statement.replace("billing", &user);
+        books.client.batch_execute(&statement).await.unwrap();
+    }
+    let url = books.db.url_as(&user);
+    let (reader, mut connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    let (heard, mut notices) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(notice) = message {
+                let _ = heard.send((notice.channel().to_owned(), notice.payload().to_owned()));
+            }
+        }
+    });
+    reader.batch_execute(&reading[0]).await.unwrap();
+    let ledger = books.ledger().await;
+    let settle = join_all((0..20).map(|_| async {
+        let hold = take(&ledger, books.want(10)).await;
+        hold.settle(books.charge(1)).await.unwrap();
+    }));
+    settle.await;
+    // Each notice tells the last of those that were numbered together.
+    let mut told = 0;
+    while told < 20 {
+        let (channel, payload) = notices.recv().await.unwrap();
+        assert_eq!(channel, "turnpike_charge");
+        told = payload.parse().unwrap();
+    }
+    for statement in &reading[1..] {
+        assert!(
+            !reader.query(statement, &[]).await.unwrap().is_empty(),
+            "{statement}"
+        );
+    }
+    for statement in [
+        "select * from turnpike.charge",
+        "select * from turnpike.account",
+        "select turnpike.number_charges()",
+    ] {
+        let error = reader.batch_execute(statement).await.unwrap_err();
+        assert_eq!(
+            error.code().map(|code| code.code()),
+            Some("42501"),
+            "{statement}"
+        );
+    }
 }
