@@ -37,6 +37,10 @@ soak minutes=soak_minutes:
     # A round that hangs is a failure, too.
     TURNPIKE_SOAK=1 timeout {{ soak_round }} cargo test --locked --quiet --package gateway --test gateway -- replicas:: faults:: upstream_faults::
 
+# h2load and slowhttptest against a gateway of their own: `just siege 60` for a minute of each kind.
+siege seconds="30":
+    scripts/siege {{ seconds }}
+
 # psql into DATABASE_URL, else into the private Postgres of a running ./run.
 db *args:
     #!/usr/bin/env bash

@@ -114,3 +114,10 @@ need_sdks() {
     (cd .sdk/node && npm install --silent --no-audit --no-fund)
     echo "$wanted" >.sdk/installed
 }
+
+# What lays siege to a gateway: `scripts/siege`.
+need_siege_tools() {
+    command -v h2load >/dev/null || install_packages "h2load" nghttp2-client
+    command -v slowhttptest >/dev/null || install_packages "slowhttptest" slowhttptest
+    command -v curl >/dev/null || install_packages "curl" curl
+}

@@ -3,6 +3,7 @@
 mod accounts;
 mod audit;
 mod doctor;
+mod export;
 mod fronts;
 mod health;
 mod import;
@@ -13,6 +14,7 @@ mod table;
 mod tokens;
 mod upstreams;
 mod usage;
+mod webhooks;
 
 use std::{process::ExitCode, time::SystemTime};
 
@@ -62,6 +64,11 @@ async fn dispatch(
         Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await?,
         Command::Price(command) => prices::run(command, &mut Admin::connect(config).await?).await?,
         Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await?,
+        Command::Export(command) => export::run(&command, &Admin::connect(config).await?).await?,
+        Command::Webhook(command) => {
+            return webhooks::run(command, &Admin::connect(config).await?, &settings.upstream)
+                .await;
+        }
         Command::TokenGen(wanted) => {
             fronts::token_gen(wanted, &Admin::connect(config).await?).await?;
         }

@@ -41,6 +41,7 @@ mod telemetry;
 mod through;
 mod units;
 mod upload;
+mod webhooks;
 mod work;
 mod worker;
 mod workers;

@@ -46,6 +46,7 @@ use crate::{
     startup::{self, Database, FirstStart, Use},
     strangers::Strangers,
     telemetry::Metrics,
+    webhooks,
     workers::{self, Equipment},
 };
 
@@ -214,6 +215,13 @@ fn listen(
     };
     let asking = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
     tokio::spawn(jobs::run(Arc::clone(gateway), asking, shutdown.clone()));
+    let telling = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
+    tokio::spawn(webhooks::run(
+        Arc::clone(gateway),
+        telling,
+        gateway.places.alarms(),
+        shutdown.clone(),
+    ));
     let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
         workers::start(number, listener, Arc::clone(gateway), equipment.clone())
     });
