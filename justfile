@@ -60,6 +60,10 @@ fuzz seconds=fuzz_seconds:
 bench *args:
     cargo bench --locked --package benches {{ args }}
 
+# Builds an earlier revision (the newest tag, else what is named) and has it serve while this one migrates its database and takes over.
+previous revision="":
+    scripts/previous {{ revision }}
+
 # Dependencies: who may use what, licences, sources. Advisories need the network: `just deny advisories`.
 deny *checks="bans licenses sources":
     cargo deny check {{ checks }}

@@ -108,6 +108,13 @@ impl Turnpike {
         Self::begin(env!("CARGO_BIN_EXE_turnpike"), settings, &[])
     }
 
+    /// Starts another build of the program.
+    pub(crate) fn start_program(program: &str, settings: &[(&str, String)]) -> Self {
+        let mut turnpike = Self::begin(program, settings, &[]);
+        turnpike.found_out();
+        turnpike
+    }
+
     fn run(settings: &[(&str, String)], arguments: &[&str]) -> Self {
         let mut turnpike = Self::begin(env!("CARGO_BIN_EXE_turnpike"), settings, arguments);
         turnpike.found_out();
