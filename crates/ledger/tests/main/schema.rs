@@ -154,6 +154,7 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
             "lock_job()",
             "make_dialog()",
             "migration: select",
+            "object.facts: update",
             "object: delete insert select",
             "park_exchange()",
             "price: select",
