@@ -135,6 +135,7 @@ impl Turn {
                 objects::are_here(gateway, &token, &facts, &session.place).await?;
                 keeps = (facts.stores != Some(false)).then_some(Keeps {
                     kind: Kind::Response,
+                    only_parts: false,
                     account: token.account,
                     token: token.id,
                 });
