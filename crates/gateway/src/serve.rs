@@ -19,6 +19,7 @@ use proxy::{
     Doors, DoorsLimits, Egress, Pool, PoolLimits, Target, headers::Credential, server::listener,
     tls,
 };
+use rustls::ClientConfig;
 use tokio::{
     runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
@@ -38,11 +39,11 @@ use crate::{
     limits::Limits,
     places::{Place, Places},
     sandbox::{self, Sandbox},
-    settings::{self, Secret, Settings},
+    settings::{self, Secret, Settings, TraceContext},
     sound::SOUNDS_MAX,
     startup::{self, Database, FirstStart},
     strangers::Strangers,
-    telemetry::Metrics,
+    telemetry::{self, Metrics, Otlp},
     workers::{self, Equipment},
 };
 
@@ -104,7 +105,9 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
             (Places::new(place), sandbox)
         }
     };
+    let collector = Pool::new(tls(&settings.upstream)?, PoolLimits::default());
     let gateway = Arc::new(Gateway {
+        otlp: Otlp::new(&settings.telemetry, &collector, &Handle::current())?,
         settings: settings.exchange.clone(),
         fronts: Fronts::new(settings.front_doors.fronts()),
         door_bytes: Arc::new(Semaphore::new(front_doors::BYTES_MAX)),
@@ -117,6 +120,7 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         )),
         metrics: Arc::new(Metrics::new()),
         places,
+        passes_traces: settings.telemetry.trace_context == TraceContext::Forward,
         control: Handle::current(),
         open: Arc::new(Semaphore::new(settings.exchange.open_exchanges_max.get())),
         sounds: Arc::new(Semaphore::new(SOUNDS_MAX)),
@@ -182,9 +186,7 @@ fn listen(
 
     let equipment = Equipment {
         doors: doors(listen, workers)?,
-        tls: tls::client_config(&roots(&settings.upstream)).map_err(|error| {
-            Fatal::because(Code::Config, "TLS to providers cannot be set up", &error)
-        })?,
+        tls: tls(&settings.upstream)?,
         pool_limits: pool_limits(&settings.upstream),
         drain_places: settings.exchange.open_exchanges_max.get(),
         grace: Duration::from_secs(listen.shutdown_seconds),
@@ -192,6 +194,7 @@ fn listen(
     };
     let asking = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
     tokio::spawn(jobs::run(Arc::clone(gateway), asking, shutdown.clone()));
+    tokio::spawn(telemetry::push(Arc::clone(gateway), shutdown.clone()));
     let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
         workers::start(number, listener, Arc::clone(gateway), equipment.clone())
     });
@@ -241,6 +244,11 @@ fn doors(listen: &settings::Listen, workers: usize) -> Result<Doors, Fatal> {
         Fatal::because(Code::NoInput, "TLS_CERT and TLS_KEY cannot be used", &error)
     })?;
     Ok(doors.with_tls(config))
+}
+
+fn tls(upstream: &settings::Upstream) -> Result<Arc<ClientConfig>, Fatal> {
+    tls::client_config(&roots(upstream))
+        .map_err(|error| Fatal::because(Code::Config, "TLS to providers cannot be set up", &error))
 }
 
 pub(crate) fn roots(upstream: &settings::Upstream) -> tls::Roots {
@@ -434,6 +442,7 @@ async fn drain(
         warn!("shutdown.cut: a worker did not end in time");
     }
     let unsettled = gateway.ledger.drain(LEDGER_DRAIN).await;
+    telemetry::finish(gateway).await;
     info!(connections_cut = cut, unsettled, "closed");
     if unsettled > 0 {
         return Err(Fatal::new(
