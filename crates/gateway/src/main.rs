@@ -8,6 +8,7 @@ mod billing;
 mod body;
 mod cli;
 mod commands;
+mod console;
 mod counting;
 mod drain;
 mod endpoint;

@@ -14,6 +14,7 @@ mod audio;
 mod background;
 mod billing;
 mod commands;
+mod console;
 mod dialects;
 mod doctor;
 mod embedded;
