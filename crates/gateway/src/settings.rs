@@ -4,6 +4,7 @@
 
 mod front_doors;
 mod jobs;
+mod telemetry;
 
 use std::{
     fmt,
@@ -18,6 +19,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 pub(crate) use self::{
     front_doors::{FrontDoors, Switch},
     jobs::Jobs,
+    telemetry::{Exporter, Protocol, Sampler, Telemetry, TraceContext},
 };
 
 /// Everything the operator sets.
@@ -31,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) jobs: Jobs,
     pub(crate) rates: Rates,
     pub(crate) log: Log,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// Where clients and operators connect.
@@ -42,10 +45,10 @@ pub(crate) struct Listen {
     /// Port for clients.
     #[serde(default = "port")]
     pub(crate) port: u16,
-    /// Address for health checks and metrics. Keep it off the public network.
+    /// Address for the console, health checks and metrics. Keep it off the public network.
     #[serde(default = "admin_address")]
     pub(crate) admin_address: SocketAddr,
-    /// What `/metrics` wants as a bearer token; needed where the admin address is not loopback.
+    /// What the console asks for and `/metrics` wants as a bearer token; needed where the admin address is not loopback.
     pub(crate) admin_token: Option<Secret>,
     /// PEM file with the certificate chain; with `TLS_KEY`, clients connect by TLS.
     pub(crate) tls_cert: Option<PathBuf>,
@@ -183,6 +186,9 @@ pub(crate) struct Exchange {
     /// Realtime paths that let clients spend where nobody meters (`client_secrets`, `calls`): forwards them uncharged.
     #[serde(default)]
     pub(crate) allow_unmetered_realtime: Switch,
+    /// The page `/usage`, where whoever has an access token sees what it spent and may spend.
+    #[serde(default = "usage_page")]
+    pub(crate) usage_page: Switch,
 }
 
 /// How often and how much at once one peer may ask, whatever token it shows. An IPv6 peer is its /64.
@@ -312,6 +318,7 @@ impl Settings {
             jobs: area(&vars)?,
             rates: area(&vars)?,
             log: area(&vars)?,
+            telemetry: area(&vars)?,
         };
         settings.check()?;
         if settings.upstream.openai_url.is_none() {
@@ -322,6 +329,7 @@ impl Settings {
 
     fn check(&self) -> Result<(), SettingsError> {
         self.front_doors.check()?;
+        self.telemetry.check()?;
         let admin = self.listen.admin_address;
         if !admin.ip().is_loopback() && self.listen.admin_token.is_none() {
             return Err(SettingsError(format!(
@@ -434,6 +442,10 @@ const fn answer_idle_seconds() -> NonZeroU64 {
     // What the SDKs themselves wait between two reads.
     NonZeroU64::new(600).expect("is not zero")
 }
+const fn usage_page() -> Switch {
+    Switch::On
+}
+
 const fn address_unknown_tokens_per_minute() -> u32 {
     60
 }
@@ -564,6 +576,53 @@ mod tests {
     }
 
     #[test]
+    fn what_a_collector_is_told_by_must_be_readable() {
+        for (vars, says) in [
+            (
+                &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")][..],
+                "http/protobuf",
+            ),
+            (
+                &[("OTEL_EXPORTER_OTLP_HEADERS", "key-canary")],
+                "name=value",
+            ),
+            (
+                &[("OTEL_EXPORTER_OTLP_HEADERS", "a b=key-canary")],
+                "name=value",
+            ),
+            (&[("OTEL_TRACES_SAMPLER", "sometimes")], "traceidratio"),
+            (
+                &[("OTEL_TRACES_SAMPLER", "traceidratio")],
+                "OTEL_TRACES_SAMPLER_ARG",
+            ),
+            (
+                &[
+                    ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+                    ("OTEL_TRACES_SAMPLER_ARG", "2"),
+                ],
+                "between 0 and 1",
+            ),
+            (&[("TRACE_CONTEXT", "keep")], "forward"),
+            (
+                &[("OTEL_BSP_MAX_QUEUE_SIZE", "0")],
+                "OTEL_BSP_MAX_QUEUE_SIZE",
+            ),
+        ] {
+            let error = read(vars).unwrap_err();
+            assert!(
+                error.contains(says) && !error.contains("key-canary"),
+                "{error}"
+            );
+        }
+        let settings = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b, x = c=d")]).unwrap();
+        let headers = settings.telemetry.headers().unwrap();
+        assert_eq!(
+            headers,
+            [("api-key".into(), "a b".into()), ("x".into(), "c=d".into())]
+        );
+    }
+
+    #[test]
     fn a_secret_does_not_show_in_debug() {
         let settings = read(&[("OPENAI_API_KEY", "sk-canary")]).unwrap();
         assert!(!format!("{settings:?}").contains("sk-canary"));
@@ -576,6 +635,7 @@ mod tests {
             include_str!("settings.rs"),
             include_str!("settings/front_doors.rs"),
             include_str!("settings/jobs.rs"),
+            include_str!("settings/telemetry.rs"),
         ];
         let fields: BTreeSet<String> = files
             .concat()

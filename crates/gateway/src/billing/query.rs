@@ -38,7 +38,7 @@ impl Query {
         )
     }
 
-    fn last(&self, name: &str) -> Option<&str> {
+    pub(super) fn last(&self, name: &str) -> Option<&str> {
         let mut pairs = self.0.iter().rev();
         pairs
             .find(|(known, _)| known == name)
@@ -159,7 +159,7 @@ fn first_of_month(now_s: i64) -> i64 {
         .map_or(0, |first| midnight(first.timestamp().as_second()))
 }
 
-fn invalid(param: &str, what: &str) -> Refusal {
+pub(super) fn invalid(param: &str, what: &str) -> Refusal {
     Refusal::InvalidBody {
         message: format!("'{param}' {what}."),
         param: Some(param.to_owned()),

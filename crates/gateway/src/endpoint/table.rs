@@ -56,6 +56,8 @@ pub(crate) enum Billing {
     OrganizationUsage,
     /// The account's costs in buckets of a day.
     OrganizationCosts,
+    /// What the page `/usage` shows: balance, caps, and the token's usage by day and model.
+    Holder,
 }
 
 /// How an endpoint that costs money is metered. Its model is the field `model` of its body, or a deployment's
@@ -145,6 +147,7 @@ const fn creates(path: &str) -> Option<Kind> {
     match path.as_bytes() {
         b"/responses" => Some(Kind::Response),
         b"/chat/completions" => Some(Kind::ChatCompletion),
+        b"/messages" => Some(Kind::Message),
         _ => None,
     }
 }
@@ -209,9 +212,10 @@ pub(crate) static TABLE: &[Row] = &[
         BodyKind::Json,
         BoundBy::Tokens,
     ),
-    free("/responses/input_tokens"),
+    // Free, and counts what its body names.
+    kept(Method::POST, "/responses/input_tokens", "free", Act::Change),
     post("/messages", Api::Messages, BodyKind::Json, BoundBy::Tokens),
-    free("/messages/count_tokens"),
+    kept(Method::POST, "/messages/count_tokens", "free", Act::Change),
     free("/moderations"),
     post(
         "/images/generations",
@@ -286,6 +290,8 @@ pub(crate) static TABLE: &[Row] = &[
         Billing::OrganizationUsage,
     ),
     billing("/organization/costs", Billing::OrganizationCosts),
+    // For our own page `/usage`.
+    billing("/usage.json", Billing::Holder),
     // What is kept of responses, chats and conversations.
     kept(
         Method::GET,
