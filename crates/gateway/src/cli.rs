@@ -1,12 +1,14 @@
 //! The command line, and the help that teaches it.
 
 mod books;
+mod export;
 mod fronts;
 mod health;
 mod limits;
 mod price;
 mod upstreams;
 mod usage;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 
@@ -21,10 +23,12 @@ use crate::fatal::{Code, Fatal};
 
 pub(crate) use self::{
     books::{Audit, Doctor, KeyOf, OurKey, Percent, Reconcile},
+    export::{Export, Format, Subject},
     limits::{Caps, Rates},
     price::SetPrice,
     upstreams::{AddUpstream, Cost, Route, Upstream},
     usage::{Usage, UsageBy},
+    webhooks::{AddWebhook, Webhook},
 };
 
 /// A transparent, pass-through metering gateway for OpenAI-compatible APIs.
@@ -80,6 +84,14 @@ pub(crate) enum Command {
     Route(Route),
     /// What was used and charged, by day, model, access token or account.
     Usage(Usage),
+    /// Write charges for other programs: CSV, JSON lines, Parquet or CloudEvents.
+    ///
+    /// In the order of charge_seq, whose last one is told at the end: `--after` goes on behind it. Money stands in nano-USD and, exactly, in USD.
+    /// A Parquet file appears when it is whole; lines may be gone on with by `--resume`.
+    Export(Export),
+    /// Webhooks: who is told that a budget runs out, a token ends or a key is refused.
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Check the books from the ground up: balances, budgets, holds, prices.
     ///
     /// Prints the rows of view turnpike.audit and ends with exit code 1 if there is any.

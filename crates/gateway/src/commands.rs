@@ -3,6 +3,7 @@
 mod accounts;
 mod audit;
 mod doctor;
+mod export;
 mod fronts;
 mod health;
 mod import;
@@ -13,6 +14,7 @@ mod table;
 mod tokens;
 mod upstreams;
 mod usage;
+mod webhooks;
 
 use std::{process::ExitCode, time::SystemTime};
 
@@ -38,7 +40,7 @@ pub(crate) fn run(command: Command, settings: &settings::Settings) -> Result<Exi
     if let Command::Doctor(command) = &command {
         return doctor::run(command, settings, &runtime);
     }
-    let database = startup::open(&settings.database, &runtime)?;
+    let database = startup::open(&settings.database, startup::Use::Command, &runtime)?;
     let done = runtime.block_on(dispatch(command, &database.config, settings));
     database.close();
     done
@@ -62,6 +64,11 @@ async fn dispatch(
         Command::Account(command) => accounts::run(command, &Admin::connect(config).await?).await?,
         Command::Price(command) => prices::run(command, &mut Admin::connect(config).await?).await?,
         Command::Usage(command) => usage::run(&command, &Admin::connect(config).await?).await?,
+        Command::Export(command) => export::run(&command, &Admin::connect(config).await?).await?,
+        Command::Webhook(command) => {
+            return webhooks::run(command, &Admin::connect(config).await?, &settings.upstream)
+                .await;
+        }
         Command::TokenGen(wanted) => {
             fronts::token_gen(wanted, &Admin::connect(config).await?).await?;
         }

@@ -238,9 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn names_that_hand_out_keys_are_refused() {
+    fn names_that_hand_out_keys_are_sold_only_where_the_operator_says_so() {
         let secrets = Endpoint::find(&Method::POST, "/v1/realtime/client_secrets");
-        assert_eq!(secrets.does(), Some(Does::Refused));
+        assert_eq!(secrets.does(), Some(Does::Unmetered));
     }
 
     #[test]

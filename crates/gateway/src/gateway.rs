@@ -39,8 +39,10 @@ pub(crate) struct Gateway {
     pub(crate) open: Arc<Semaphore>,
     /// One permit per exchange that may keep an uploaded recording until its length is read.
     pub(crate) sounds: Arc<Semaphore>,
+    /// Set once clients should go elsewhere; what they ask here all the same is served.
+    pub(crate) draining: Arc<AtomicBool>,
     /// Set once no new work is taken.
-    pub(crate) draining: AtomicBool,
+    pub(crate) closed: AtomicBool,
     /// Cancelled when the time to finish is over: what is open settles on what it knows.
     pub(crate) hurry: CancellationToken,
 }
@@ -75,7 +77,7 @@ impl Gateway {
     /// # Errors
     /// 503 when all are taken, or the program is about to end.
     pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.closed.load(Ordering::Relaxed) {
             return Err(Refusal::Unavailable {
                 reason: "it is shutting down",
             });

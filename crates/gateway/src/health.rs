@@ -12,6 +12,8 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use ledger::{UpstreamId, UpstreamKeyId};
+use tokio::sync::mpsc;
 
 /// Failures in a row before a key rests: one alone says little.
 const FAILURES_MAX: u32 = 3;
@@ -33,6 +35,18 @@ pub(crate) struct Health {
     until_ms: AtomicU64,
     /// Failures, limits and ejections in a row.
     in_row: AtomicU32,
+    /// Who is told that it rests, and what it is then called.
+    told: Option<(UpstreamId, Option<UpstreamKeyId>, mpsc::Sender<Alarm>)>,
+}
+
+/// A key rests, or rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Alarm {
+    pub(crate) upstream: UpstreamId,
+    /// `None`: the upstream is asked without one.
+    pub(crate) key: Option<UpstreamKeyId>,
+    /// The upstream does not know it.
+    pub(crate) is_ejected: bool,
 }
 
 /// What an upstream did with a request.
@@ -72,6 +86,17 @@ pub(crate) enum Change {
 }
 
 impl Health {
+    /// That of this key, whose rests somebody wants to hear of.
+    pub(crate) fn told(
+        (upstream, key): (UpstreamId, Option<UpstreamKeyId>),
+        to: mpsc::Sender<Alarm>,
+    ) -> Self {
+        Self {
+            told: Some((upstream, key, to)),
+            ..Self::default()
+        }
+    }
+
     /// Whether to ask with it now. After a rest one request at a time finds out.
     pub(crate) fn is_available(&self, now_ms: u64) -> bool {
         let until_ms = self.until_ms.load(Relaxed);
@@ -119,6 +144,14 @@ impl Health {
         let until_ms = now_ms.saturating_add(millis(rest)).max(1);
         // Of several that end at once the longest rest counts.
         self.until_ms.fetch_max(until_ms, Relaxed);
+        if let Some((upstream, key, to)) = &self.told {
+            // Where nobody keeps up it is told again.
+            let _ = to.try_send(Alarm {
+                upstream: *upstream,
+                key: *key,
+                is_ejected: outcome == Outcome::Ejected,
+            });
+        }
         Change::Rests(rest)
     }
 }

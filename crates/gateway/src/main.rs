@@ -1,11 +1,13 @@
 //! The program `turnpike`: a transparent, pass-through metering gateway for OpenAI-compatible APIs.
 
+mod activation;
 mod admin;
 mod admission;
 mod answer;
 mod azure;
 mod billing;
 mod body;
+mod certificate;
 mod cli;
 mod commands;
 mod console;
@@ -40,6 +42,7 @@ mod telemetry;
 mod through;
 mod units;
 mod upload;
+mod webhooks;
 mod work;
 mod worker;
 mod workers;

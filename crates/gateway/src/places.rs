@@ -14,9 +14,10 @@ use arc_swap::ArcSwap;
 use http::HeaderName;
 use ledger::{Catalog, CostBy, Dialect, SecretSource, Upstream, UpstreamId, UpstreamKeyId};
 use proxy::{Egress, Target, headers::Credential};
+use tokio::sync::mpsc;
 
 use crate::{
-    health::{self, Health},
+    health::{self, Alarm, Health},
     refusal::Refusal,
     settings::{self, Secret},
 };
@@ -48,14 +49,18 @@ pub(crate) struct Places {
     resolved: ArcSwap<Resolved>,
     /// Outlives catalogs: a new price is no reason to ask a refused key again.
     health: Healths,
+    /// What is told when a key begins to rest, until somebody listens.
+    alarms: Mutex<Option<mpsc::Receiver<Alarm>>>,
 }
 
 /// Whose health: an upstream's key, or the upstream without one.
 type Key = (UpstreamId, Option<UpstreamKeyId>);
 
 /// The health of every key that was ever resolved; there are as many as rows.
-#[derive(Default)]
-struct Healths(Mutex<HashMap<Key, Arc<Health>>>);
+struct Healths {
+    all: Mutex<HashMap<Key, Arc<Health>>>,
+    alarms: mpsc::Sender<Alarm>,
+}
 
 /// The upstreams of one catalog.
 #[derive(Default)]
@@ -86,18 +91,33 @@ pub(crate) struct Standing {
     pub(crate) rests: bool,
 }
 
+/// Alarms nobody has heard yet; beyond it they are not told, since the same is told again.
+const ALARMS_MAX: usize = 64;
 /// Most turns of one upstream's cycle: beyond it weights are cut.
 const TURNS_MAX: usize = 1_000;
 
 impl Places {
     /// Places that begin with the fallback alone.
     pub(crate) fn new(fallback: Place) -> Self {
+        let (told, alarms) = mpsc::channel(ALARMS_MAX);
         Self {
             fallback: Arc::new(fallback),
             second: None,
             resolved: ArcSwap::default(),
-            health: Healths::default(),
+            health: Healths {
+                all: Mutex::default(),
+                alarms: told,
+            },
+            alarms: Mutex::new(Some(alarms)),
         }
+    }
+
+    /// What is told when a key begins to rest. For whoever asks first.
+    pub(crate) fn alarms(&self) -> Option<mpsc::Receiver<Alarm>> {
+        self.alarms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// The same with a place for one model.
@@ -288,8 +308,9 @@ impl Keys {
 
 impl Healths {
     fn of(&self, key: Key) -> Arc<Health> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(key).or_default())
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Health::told(key, self.alarms.clone()));
+        Arc::clone(all.entry(key).or_insert_with(new))
     }
 }
 
@@ -364,7 +385,7 @@ pub(crate) fn credential(source: &SecretSource, dialect: Dialect) -> Result<Cred
 }
 
 /// The secret itself, from where the row says it stands.
-fn reveal(source: &SecretSource) -> Result<Secret, String> {
+pub(crate) fn reveal(source: &SecretSource) -> Result<Secret, String> {
     match source {
         SecretSource::Literal(secret) => Ok(Secret::from(secret.expose().to_owned())),
         SecretSource::Env(name) => {

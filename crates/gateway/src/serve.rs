@@ -16,8 +16,10 @@ use std::{
 use fronts::Fronts;
 use ledger::{CostBy, Dialect, Ledger};
 use proxy::{
-    Doors, DoorsLimits, Egress, Pool, PoolLimits, Target, headers::Credential, server::listener,
-    tls,
+    Doors, DoorsLimits, Egress, Pool, PoolLimits, Target,
+    headers::Credential,
+    server::listener,
+    tls::{self, Certificate},
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -29,8 +31,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    activation::{self, Passed},
     admin::Admin,
-    azure,
+    azure, certificate,
     fatal::{Code, Fatal, io_code},
     front_doors,
     gateway::Gateway,
@@ -40,9 +43,10 @@ use crate::{
     sandbox::{self, Sandbox},
     settings::{self, Secret, Settings},
     sound::SOUNDS_MAX,
-    startup::{self, Database, FirstStart},
+    startup::{self, Database, FirstStart, Use},
     strangers::Strangers,
     telemetry::Metrics,
+    webhooks,
     workers::{self, Equipment},
 };
 
@@ -62,9 +66,10 @@ const CONTROL_THREADS: usize = 1;
 /// # Errors
 /// When something needed is missing: one line, and an exit code that says what kind.
 pub(crate) fn serve(settings: Settings) -> Result<(), Fatal> {
+    let passed = Passed::take()?;
     let control = control_runtime()?;
-    let database = startup::open(&settings.database, &control)?;
-    let served = control.block_on(serve_with(settings, &database));
+    let database = startup::open(&settings.database, Use::Serve, &control)?;
+    let served = control.block_on(serve_with(settings, passed, &database));
     // Its tasks hold connections to the database, which must go first.
     control.shutdown_timeout(Duration::from_secs(1));
     database.close();
@@ -80,7 +85,8 @@ fn control_runtime() -> Result<Runtime, Fatal> {
         .map_err(|error| Fatal::because(Code::System, "the system gives no threads", &error))
 }
 
-async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal> {
+async fn serve_with(settings: Settings, passed: Passed, database: &Database) -> Result<(), Fatal> {
+    let hangup = certificate::hangup()?;
     startup::migrate(
         &database.config,
         settings.database.migrate || database.is_private(),
@@ -120,7 +126,8 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         control: Handle::current(),
         open: Arc::new(Semaphore::new(settings.exchange.open_exchanges_max.get())),
         sounds: Arc::new(Semaphore::new(SOUNDS_MAX)),
-        draining: AtomicBool::new(false),
+        draining: Arc::default(),
+        closed: AtomicBool::new(false),
         hurry: CancellationToken::new(),
     });
     gateway.metrics.watch(Handle::current());
@@ -130,7 +137,13 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
     }
 
     let shutdown = CancellationToken::new();
-    let listening = listen(&settings, &gateway, &shutdown)?;
+    let certificate = certificate::read(
+        settings.listen.tls_cert.as_deref(),
+        settings.listen.tls_key.as_deref(),
+    )?;
+    let listening = listen(&settings, passed, certificate.clone(), &gateway, &shutdown)?;
+    let expires_at = gateway.metrics.certificate_expires_at.clone();
+    tokio::spawn(certificate::follow(certificate, hangup, expires_at));
     print!(
         "{}",
         banner(
@@ -142,8 +155,10 @@ async fn serve_with(settings: Settings, database: &Database) -> Result<(), Fatal
         )
     );
     info!(clients = %listening.clients, admin = %listening.admin, workers = listening.workers.len(), "listening");
+    activation::ready(listening.clients);
 
     wait_for_signal().await?;
+    activation::stopping();
     drain(&gateway, listening, &shutdown, &settings.listen).await
 }
 
@@ -157,6 +172,8 @@ struct Listening {
 /// Opens both addresses and starts the workers.
 fn listen(
     settings: &Settings,
+    mut passed: Passed,
+    certificate: Option<Arc<Certificate>>,
     gateway: &Arc<Gateway>,
     shutdown: &CancellationToken,
 ) -> Result<Listening, Fatal> {
@@ -166,9 +183,15 @@ fn listen(
         .or_else(|| thread::available_parallelism().ok())
         .map_or(1, NonZeroUsize::get);
     let address = SocketAddr::new(listen.bind_address, listen.port);
-    let listeners = workers::listeners(address, workers)
-        .map_err(|error| taken(address, "PORT or BIND_ADDRESS", &error))?;
-    let admin = listener(listen.admin_address)
+    let listeners = match passed.listeners(workers)? {
+        Some(listeners) => listeners,
+        None => workers::listeners(address, workers)
+            .map_err(|error| taken(address, "PORT or BIND_ADDRESS", &error))?,
+    };
+    let admin = passed
+        .admin
+        .take()
+        .map_or_else(|| listener(listen.admin_address), Ok)
         .map_err(|error| taken(listen.admin_address, "ADMIN_ADDRESS", &error))?;
     let here =
         |error: io::Error| Fatal::because(Code::System, "the listening address is unknown", &error);
@@ -181,7 +204,7 @@ fn listen(
     );
 
     let equipment = Equipment {
-        doors: doors(listen, workers)?,
+        doors: doors(listen, workers, certificate)?.with_leaving(Arc::clone(&gateway.draining)),
         tls: tls::client_config(&roots(&settings.upstream)).map_err(|error| {
             Fatal::because(Code::Config, "TLS to providers cannot be set up", &error)
         })?,
@@ -192,6 +215,13 @@ fn listen(
     };
     let asking = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
     tokio::spawn(jobs::run(Arc::clone(gateway), asking, shutdown.clone()));
+    let telling = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
+    tokio::spawn(webhooks::run(
+        Arc::clone(gateway),
+        telling,
+        gateway.places.alarms(),
+        shutdown.clone(),
+    ));
     let workers = listeners.into_iter().enumerate().map(|(number, listener)| {
         workers::start(number, listener, Arc::clone(gateway), equipment.clone())
     });
@@ -227,19 +257,22 @@ fn taken(address: SocketAddr, setting: &str, error: &io::Error) -> Fatal {
     )
 }
 
-fn doors(listen: &settings::Listen, workers: usize) -> Result<Doors, Fatal> {
+fn doors(
+    listen: &settings::Listen,
+    workers: usize,
+    certificate: Option<Arc<Certificate>>,
+) -> Result<Doors, Fatal> {
     let doors = Doors::new(DoorsLimits {
         connections_max: listen.connections_max.get().div_ceil(workers),
         header_timeout: Duration::from_secs(listen.client_idle_seconds.get()),
         reader_timeout: Duration::from_secs(listen.client_stall_seconds.get()),
         ..DoorsLimits::default()
     });
-    let (Some(certificate), Some(key)) = (&listen.tls_cert, &listen.tls_key) else {
+    let Some(certificate) = certificate else {
         return Ok(doors);
     };
-    let config = tls::server_config(certificate, key).map_err(|error| {
-        Fatal::because(Code::NoInput, "TLS_CERT and TLS_KEY cannot be used", &error)
-    })?;
+    let config = tls::showing(certificate)
+        .map_err(|error| Fatal::because(Code::Config, "TLS to clients cannot be set up", &error))?;
     Ok(doors.with_tls(config))
 }
 
@@ -411,20 +444,22 @@ async fn wait_for_signal() -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Takes no new work, lets open exchanges finish, and makes every charge durable.
+/// Sends clients elsewhere, takes no new connections, lets open exchanges finish, and makes every charge durable.
 async fn drain(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     listening: Listening,
     shutdown: &CancellationToken,
     listen: &settings::Listen,
 ) -> Result<(), Fatal> {
     gateway.draining.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(listen.shutdown_delay_seconds)).await;
     shutdown.cancel();
     let grace = Duration::from_secs(listen.shutdown_seconds);
-    let hurry = gateway.hurry.clone();
+    let hurried = Arc::clone(gateway);
     tokio::spawn(async move {
         sleep(grace).await;
-        hurry.cancel();
+        hurried.closed.store(true, Ordering::Relaxed);
+        hurried.hurry.cancel();
     });
     let mut cut = 0_usize;
     let ended = timeout(grace + LAST_WORKERS, async {

@@ -65,6 +65,9 @@ pub(crate) struct Listen {
     /// Seconds that open exchanges get to finish after SIGTERM.
     #[serde(default = "shutdown_seconds")]
     pub(crate) shutdown_seconds: u64,
+    /// Seconds before that in which `/readyz` says 503 and new connections are still taken: what load balancers need to notice.
+    #[serde(default)]
+    pub(crate) shutdown_delay_seconds: u64,
 }
 
 /// Where accounts, prices and charges live.

@@ -19,10 +19,21 @@ use crate::{
 
 /// The database in the private Postgres.
 const DATABASE: &str = "turnpike";
+/// How long who serves before us on the private Postgres gets to end.
+const PREDECESSOR_MAX: Duration = Duration::from_secs(60);
 /// The account of the first start.
 const FIRST_ACCOUNT: &str = "default";
 /// Its first credit, in nano-USD: enough to try things, little enough to notice.
 pub(crate) const FIRST_CREDIT: Amount = Amount::from_nano(25_000_000_000);
+
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// To serve: a private Postgres must be this process's own, since it ends with who started it.
+    Serve,
+    /// For a command: one that runs will do.
+    Command,
+}
 
 /// A database that answers, and the private Postgres if it is that.
 pub(crate) struct Database {
@@ -35,7 +46,11 @@ pub(crate) struct Database {
 ///
 /// # Errors
 /// When the settings are wrong, or the private Postgres cannot be started.
-pub(crate) fn open(settings: &settings::Database, runtime: &Runtime) -> Result<Database, Fatal> {
+pub(crate) fn open(
+    settings: &settings::Database,
+    purpose: Use,
+    runtime: &Runtime,
+) -> Result<Database, Fatal> {
     if let Some(config) = external(settings)? {
         return Ok(Database {
             config,
@@ -48,6 +63,7 @@ pub(crate) fn open(settings: &settings::Database, runtime: &Runtime) -> Result<D
         binaries: None,
         throwaway: false,
         detached: false,
+        alone: (purpose == Use::Serve).then_some(PREDECESSOR_MAX),
     })?;
     runtime.block_on(cluster.create_database(DATABASE))?;
     Ok(Database {

@@ -69,7 +69,13 @@ pub(crate) struct Metrics {
     homeless: Gauge,
     interrupted: Gauge,
     lease_statements: Gauge,
+    /// When the certificate in use ends, in seconds since 1970; 0 without TLS.
+    pub(crate) certificate_expires_at: Gauge,
     key_resting: Family<KeyLabels, Gauge>,
+    /// Tries to deliver events, by how they ended.
+    pub(crate) webhook_deliveries: Family<OutcomeLabel, Counter>,
+    /// Deliveries still to be made, by all gateways.
+    pub(crate) webhook_deliveries_pending: Gauge,
     vitals: Vitals,
     /// 1 while the settle writer and `LISTEN` have their connections.
     database_connected: Gauge,
@@ -106,6 +112,12 @@ pub(crate) struct CodeLabel {
 pub(crate) struct KeyLabels {
     pub(crate) upstream: String,
     pub(crate) key: String,
+}
+
+/// How a try to deliver an event ended: `delivered`, `failed`, `given_up`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabel {
+    pub(crate) outcome: &'static str,
 }
 
 /// A charge's mark.
@@ -150,6 +162,8 @@ impl Metrics {
             open_exchanges: Gauge::default(),
             settling: Gauge::default(),
             key_resting: Family::default(),
+            webhook_deliveries: Family::default(),
+            webhook_deliveries_pending: Gauge::default(),
             vitals: Vitals::default(),
             database_connected: Gauge::default(),
             journal_records: Gauge::default(),
@@ -157,6 +171,7 @@ impl Metrics {
             homeless: Gauge::default(),
             interrupted: Gauge::default(),
             lease_statements: Gauge::default(),
+            certificate_expires_at: Gauge::default(),
             first_gate_seconds: Histogram::new(BUCKETS),
             second_gate_seconds: Histogram::new(BUCKETS),
             first_byte_seconds: Histogram::new(BUCKETS),
@@ -233,6 +248,11 @@ impl Metrics {
                 "Statements that filled purses",
                 &self.lease_statements,
             ),
+            (
+                "certificate_expires_at_seconds",
+                "When the certificate that clients are shown ends, in seconds since 1970; 0 without TLS",
+                &self.certificate_expires_at,
+            ),
         ] {
             registry.register(name, help, gauge.clone());
         }
@@ -240,6 +260,16 @@ impl Metrics {
             "upstream_key_resting",
             "1 while an upstream's key is left alone after errors; 0 while it is well",
             self.key_resting.clone(),
+        );
+        registry.register(
+            "webhook_deliveries",
+            "Tries to deliver events to webhooks, by how they ended",
+            self.webhook_deliveries.clone(),
+        );
+        registry.register(
+            "webhook_deliveries_pending",
+            "Deliveries to webhooks that are still to be made, by all gateways",
+            self.webhook_deliveries_pending.clone(),
         );
         self.vitals.register(registry);
         registry.register(

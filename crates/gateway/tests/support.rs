@@ -1,8 +1,11 @@
 //! A running gateway, its database, and what tests ask of them.
 
 use std::{
+    fmt::Write as _,
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
+    os::fd::AsRawFd as _,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -29,6 +32,8 @@ pub(crate) struct Turnpike {
     /// Where operators connect.
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// Its lines on standard output.
+    printed: Arc<Mutex<Vec<String>>>,
     /// Unless the test named one.
     own_dir: Option<TempDir>,
 }
@@ -73,14 +78,57 @@ impl Turnpike {
         Self::run(settings, &[])
     }
 
+    /// Starts the program as systemd does, with these sockets (each with its name) and where it is to tell how it fares.
+    pub(crate) fn start_with_sockets(
+        sockets: &[(&str, &TcpListener)],
+        notify: &Path,
+        settings: &[(&str, String)],
+    ) -> Self {
+        let passed = Passed::new(sockets, notify, settings);
+        let mut turnpike = Self::begin("bash", &passed.settings, &["-c", &passed.script]);
+        turnpike.found_out();
+        turnpike
+    }
+
+    /// The same of one that refuses to start: what it says.
+    pub(crate) fn refused_with_sockets(
+        sockets: &[(&str, &TcpListener)],
+        notify: &Path,
+        settings: &[(&str, String)],
+    ) -> String {
+        let passed = Passed::new(sockets, notify, settings);
+        let mut command = command_of("bash", &passed.settings);
+        let output = command.args(["-c", &passed.script]).output().unwrap();
+        assert_eq!(output.status.code(), Some(78));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Starts the program with these settings and does not wait until it serves.
+    pub(crate) fn begin_with(settings: &[(&str, String)]) -> Self {
+        Self::begin(env!("CARGO_BIN_EXE_turnpike"), settings, &[])
+    }
+
+    /// Starts another build of the program.
+    pub(crate) fn start_program(program: &str, settings: &[(&str, String)]) -> Self {
+        let mut turnpike = Self::begin(program, settings, &[]);
+        turnpike.found_out();
+        turnpike
+    }
+
     fn run(settings: &[(&str, String)], arguments: &[&str]) -> Self {
+        let mut turnpike = Self::begin(env!("CARGO_BIN_EXE_turnpike"), settings, arguments);
+        turnpike.found_out();
+        turnpike
+    }
+
+    fn begin(program: &str, settings: &[(&str, String)], arguments: &[&str]) -> Self {
         let mut settings = settings.to_vec();
         let is_named = settings.iter().any(|(name, _)| *name == "DATA_DIR");
         let data_dir = (!is_named).then(|| TempDir::new().expect("a directory can be made"));
         if let Some(dir) = &data_dir {
             settings.push(("DATA_DIR", dir.path().display().to_string()));
         }
-        let mut child = command(&settings)
+        let mut child = command_of(program, &settings)
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -90,11 +138,25 @@ impl Turnpike {
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         keep(stderr, Arc::clone(&log));
-        let lines = keep(stdout, Arc::clone(&log));
+        let printed = keep(stdout, Arc::clone(&log));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            child,
+            clients: nowhere,
+            admin: nowhere,
+            log,
+            printed,
+            own_dir: data_dir,
+        }
+    }
+
+    /// Waits until it has said where it serves.
+    pub(crate) fn found_out(&mut self) {
         let address = |what: &str| {
             let deadline = Instant::now() + PATIENCE;
             loop {
-                let found = lines
+                let found = self
+                    .printed
                     .lock()
                     .unwrap()
                     .iter()
@@ -103,20 +165,13 @@ impl Turnpike {
                     Some(address) => return address,
                     None if Instant::now() > deadline => panic!(
                         "the program did not say where its {what} are:\n{}",
-                        log.lock().unwrap()
+                        self.log.lock().unwrap()
                     ),
                     None => thread::yield_now(),
                 }
             }
         };
-        let (clients, admin) = (address("clients"), address("admin"));
-        Self {
-            child,
-            clients,
-            admin,
-            log,
-            own_dir: data_dir,
-        }
+        (self.clients, self.admin) = (address("clients"), address("admin"));
     }
 
     /// Everything it has printed and logged.
@@ -213,9 +268,52 @@ impl Drop for Turnpike {
     }
 }
 
+/// What makes the shell start the program with sockets, as the protocol of systemd wants it.
+struct Passed<'a> {
+    script: String,
+    settings: Vec<(&'a str, String)>,
+    _copies: Vec<TcpListener>,
+}
+
+impl<'a> Passed<'a> {
+    fn new(
+        sockets: &[(&str, &TcpListener)],
+        notify: &Path,
+        settings: &[(&'a str, String)],
+    ) -> Self {
+        let copies: Vec<_> = sockets
+            .iter()
+            .map(|(_, socket)| socket.try_clone().unwrap())
+            .collect();
+        let mut redirections = String::new();
+        for (number, copy) in copies.iter().enumerate() {
+            rustix::io::fcntl_setfd(copy, rustix::io::FdFlags::empty()).unwrap();
+            write!(redirections, " {}<&{}", number + 3, copy.as_raw_fd()).unwrap();
+        }
+        let names: Vec<_> = sockets.iter().map(|(name, _)| *name).collect();
+        let mut settings = settings.to_vec();
+        settings.extend([
+            ("LISTEN_FDS", sockets.len().to_string()),
+            ("LISTEN_FDNAMES", names.join(":")),
+            ("NOTIFY_SOCKET", notify.display().to_string()),
+        ]);
+        let program = env!("CARGO_BIN_EXE_turnpike");
+        Self {
+            script: format!("LISTEN_PID=$$ exec {program}{redirections}"),
+            settings,
+            _copies: copies,
+        }
+    }
+}
+
 /// The program with these settings and no others, on free ports.
 pub(crate) fn command(settings: &[(&str, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+    command_of(env!("CARGO_BIN_EXE_turnpike"), settings)
+}
+
+/// The same of another program, such as one that starts ours.
+pub(crate) fn command_of(program: &str, settings: &[(&str, String)]) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
     for name in ["PATH", "HOME"] {
         if let Some(value) = std::env::var_os(name) {

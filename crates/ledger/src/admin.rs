@@ -5,11 +5,13 @@ mod agent;
 mod audit;
 mod charged;
 mod doctor;
+mod export;
 mod fronts;
 mod prices;
 mod tokens;
 mod upstreams;
 mod usage;
+mod webhooks;
 
 use tokio_postgres::Row;
 
@@ -25,11 +27,13 @@ pub use self::{
     audit::AuditRow,
     charged::{Charged, ChargedRow},
     doctor::{Connected, Doubtful, GoneHolds, KeyPlace, Rights, UpstreamKeyRow, connected},
+    export::{BUCKETS, NumberedCharge, Position, Wanted},
     fronts::{ImportedToken, ImportedUsage},
     prices::{Imported, NewPrice},
     tokens::{CapRow, Caps, IssueToken, IssuedToken, TokenRow},
     upstreams::{NewUpstream, RouteRow, UpstreamRow},
     usage::{UsageBy, UsageRow},
+    webhooks::{NewWebhook, WebhookRow},
 };
 
 /// A connection for an operator's commands.

@@ -33,6 +33,9 @@ pub struct Options {
     pub throwaway: bool,
     /// Leaves it running when this process ends. For tests only, where many short processes share one.
     pub detached: bool,
+    /// Does not join a server that another process started, but waits so long for that process to end: for who serves, and would
+    /// lose its database with the other.
+    pub alone: Option<Duration>,
 }
 
 /// A private Postgres. The process that started it stops it; one that found it running leaves it.
@@ -70,16 +73,36 @@ impl Cluster {
     /// [`LedgerError::is_cluster`] with one sentence that says what to do.
     pub fn start(options: &Options) -> Result<Self, LedgerError> {
         let place = Place::prepare(&options.dir)?;
-        let deadline = Instant::now() + START_MAX;
+        let mut deadline = Instant::now() + START_MAX;
         let lock = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(place.lock_file())
             .map_err(|error| cannot("write to", &options.dir, error))?;
+        let begun = Instant::now();
+        let mut has_told = false;
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
+                Err(TryLockError::WouldBlock) if options.alone.is_some() && place.is_ready() => {
+                    if options
+                        .alone
+                        .is_some_and(|patience| begun.elapsed() >= patience)
+                    {
+                        return Err(LedgerError::cluster(format!(
+                            "another turnpike serves on the private Postgres in {}, and it ends with that process: stop the other, or set \
+                             DATABASE_URL to a Postgres that both can share",
+                            options.dir.display(),
+                        )));
+                    }
+                    if !has_told {
+                        tracing::warn!(dir = %options.dir.display(), "cluster.taken: another process runs the private Postgres here; waiting for it to end");
+                        has_told = true;
+                    }
+                    deadline = Instant::now() + START_MAX;
+                    pause();
+                }
                 Err(TryLockError::WouldBlock) if place.is_ready() => {
                     return Ok(Self {
                         place,

@@ -29,6 +29,7 @@ use crate::{
     link::Link,
     listen::{self, Upkeep},
     means::Means,
+    numbers,
     purses::{self, Purses},
     rates::{self, Rates},
     recorder::{Opening, Recorder},
@@ -198,6 +199,10 @@ impl Ledger {
         tokio::spawn(
             gone.clone()
                 .run_until_cancelled_owned(listen::refresh(Arc::clone(&shared), config.poll_every)),
+        );
+        tokio::spawn(
+            gone.clone()
+                .run_until_cancelled_owned(numbers::run(Arc::clone(&shared))),
         );
         tokio::spawn(gone.clone().run_until_cancelled_owned(listen::keep_months(
             Arc::clone(&shared),

@@ -15,8 +15,8 @@ use tokio_postgres::{AsyncMessage, types::Type};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, LedgerError, TokenId, connect::Connector, ledger::Shared, link::Backoff, objects,
-    settle::Chain,
+    AccountId, LedgerError, TokenId, connect::Connector, events, ledger::Shared, link::Backoff,
+    numbers, objects, settle::Chain,
 };
 
 /// Listens, and listens again when the connection was lost. Never returns.
@@ -199,6 +199,12 @@ pub(crate) async fn keep_months(shared: Arc<Shared>, keep: Option<u32>) {
         }
         if let Err(error) = objects::sweep(&shared).await {
             tracing::warn!(error = %Chain(&error), "ledger.objects.kept: what providers have forgotten could not be");
+        }
+        if let Err(error) = numbers::sweep(&shared).await {
+            tracing::warn!(error = %Chain(&error), "ledger.numbers.kept: those of dropped charges could not be forgotten");
+        }
+        if let Err(error) = events::sweep(&shared).await {
+            tracing::warn!(error = %Chain(&error), "ledger.events.kept: old events could not be forgotten");
         }
         look.tick().await;
         if let Err(error) = shared.execute(PARTITIONS, &[]).await {

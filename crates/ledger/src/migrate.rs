@@ -23,7 +23,7 @@ pub struct Report {
 /// Brings the database to this program's version. Several processes may run it at once.
 ///
 /// # Errors
-/// [`LedgerError::is_migration`] when the database is newer than the program or an applied file was edited since.
+/// [`LedgerError::is_migration`] when a newer program's migration does not go with this program, or an applied file was edited since.
 pub async fn run(config: &Config) -> Result<Report, LedgerError> {
     let mut session = config.direct_connector()?.open().await?;
     apply(&mut session.client).await
@@ -136,7 +136,7 @@ async fn apply_files(
             tracing::info!(migration = name, "ledger.migrated");
             report.applied.push(name);
         }
-        report.version = version;
+        report.version = done.keys().copied().max().unwrap_or(0).max(version);
     }
     Ok(report)
 }
@@ -177,13 +177,17 @@ async fn applied(
     let mut done = BTreeMap::new();
     for row in transaction.query_typed(APPLIED, &[]).await? {
         let (version, name): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
-        let Some((_, _, text)) = files.iter().find(|(known, ..)| *known == version) else {
-            return Err(LedgerError::migration(format!(
-                "the database is newer than this program: it has migration {name}, this program knows {} of them; start the newer program",
-                files.len(),
-            )));
-        };
         let recorded: Vec<u8> = row.try_get(2)?;
+        let Some((_, _, text)) = files.iter().find(|(known, ..)| *known == version) else {
+            let newest = files.iter().map(|(known, ..)| *known).max().unwrap_or(0);
+            if needs(&name).is_some_and(|least| newest < least) {
+                return Err(LedgerError::migration(format!(
+                    "the database is newer than this program: it has migration {name}, and this program's newest is {newest:04}; start the newer program",
+                )));
+            }
+            done.insert(version, recorded);
+            continue;
+        };
         if recorded != checksum(text) {
             return Err(LedgerError::migration(format!(
                 "migration {name} was edited after it was applied; undo the edit and add a new migration instead",
@@ -192,6 +196,13 @@ async fn applied(
         done.insert(version, recorded);
     }
     Ok(done)
+}
+
+/// The migration that a program must know to run with this one, whose name ends in `_needs_NNNN`. Any other only adds, so that earlier
+/// programs go on with it: they may be started again while a release is rolled out, or taken back.
+fn needs(name: &str) -> Option<i32> {
+    let (_, least) = name.strip_suffix(".sql")?.rsplit_once("_needs_")?;
+    least.parse().ok()
 }
 
 fn checksum(text: &str) -> Vec<u8> {

@@ -17,6 +17,10 @@ mod contract;
 mod contract_prices;
 #[path = "main/contract_tokens.rs"]
 mod contract_tokens;
+#[path = "main/events.rs"]
+mod events;
+#[path = "main/expand.rs"]
+mod expand;
 #[path = "main/faults.rs"]
 mod faults;
 #[path = "main/holds.rs"]
@@ -29,6 +33,8 @@ mod leases;
 mod migrations;
 #[path = "main/notices.rs"]
 mod notices;
+#[path = "main/numbers.rs"]
+mod numbers;
 #[path = "main/rates.rs"]
 mod rates;
 #[path = "main/readme.rs"]

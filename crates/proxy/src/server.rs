@@ -13,6 +13,7 @@ mod streams;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,6 +73,9 @@ pub struct DoorsLimits {
     pub reader_timeout: Duration,
     /// Concurrent requests on one HTTP/2 connection.
     pub h2_streams_max: u32,
+    /// Once listening has ended: how long connections that ask nothing stay open, since a request may be on its way. Half of what open
+    /// connections get to finish at most.
+    pub linger: Duration,
 }
 
 impl Default for DoorsLimits {
@@ -85,6 +89,7 @@ impl Default for DoorsLimits {
             head_bytes_max: 64 * 1024,
             reader_timeout: Duration::from_secs(300),
             h2_streams_max: 200,
+            linger: Duration::from_secs(1),
         }
     }
 }
@@ -94,6 +99,8 @@ impl Default for DoorsLimits {
 pub struct Doors {
     limits: Arc<DoorsLimits>,
     tls: Option<Arc<ServerConfig>>,
+    /// Whether answers ask clients to come back on another connection.
+    leaving: Arc<AtomicBool>,
 }
 
 /// How serving ended.
@@ -112,6 +119,7 @@ impl Doors {
         Self {
             limits: Arc::new(limits),
             tls: None,
+            leaving: Arc::default(),
         }
     }
 
@@ -122,5 +130,12 @@ impl Doors {
             tls: Some(tls),
             ..self
         }
+    }
+
+    /// The same doors, whose answers over HTTP/1 ask for another connection (`Connection: close`) from the moment this is true. It is
+    /// at the latest when listening ends; before that, new connections go on coming in.
+    #[must_use]
+    pub fn with_leaving(self, leaving: Arc<AtomicBool>) -> Self {
+        Self { leaving, ..self }
     }
 }

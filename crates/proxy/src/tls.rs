@@ -2,6 +2,8 @@
 //!
 //! Never the process-wide default provider: with two providers in the dependency tree it would panic.
 
+mod certificate;
+
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -13,11 +15,12 @@ use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem;
 use rustls_pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+
+pub use self::certificate::Certificate;
 
 /// HTTP/2 by ALPN.
 pub(crate) const ALPN_H2: &[u8] = b"h2";
@@ -100,25 +103,21 @@ pub fn client_config(roots: &Roots) -> Result<Arc<ClientConfig>, TlsError> {
 /// How to serve clients with the certificate chain and private key of two PEM files.
 ///
 /// # Errors
-/// If a file cannot be read, does not hold what it should, or the two do not belong together.
+/// As [`Certificate::read`].
 pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates_in(certificate)?;
-    let key_der =
-        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|source| TlsError::Content {
-            path: key.to_owned(),
-            expected: "a private key in PEM form",
-            source: Some(source),
-        })?;
+    showing(Certificate::read(certificate, key)?)
+}
+
+/// How to serve clients with a certificate that may be renewed meanwhile.
+///
+/// # Errors
+/// If rustls does not know the provider's versions of TLS.
+pub fn showing(certificate: Arc<Certificate>) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?
         .with_no_client_auth()
-        .with_single_cert(chain, key_der)
-        .map_err(|source| TlsError::Pair {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-            source,
-        })?;
+        .with_cert_resolver(certificate);
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
     Ok(Arc::new(config))
 }

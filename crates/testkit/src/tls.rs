@@ -1,5 +1,7 @@
 //! A certificate authority of a test's own, and upstreams that speak TLS with its certificates.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,17 +12,23 @@ use rcgen::CertifiedIssuer;
 use rcgen::DnType;
 use rcgen::IsCa;
 use rcgen::KeyPair;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client;
 use tokio_rustls::server::TlsStream;
 
 use crate::raw::Io;
 use crate::raw::Wire;
+use crate::raw::patiently;
 use crate::upstream::Upstream;
 
 /// A server's certificate and key, and the authority that signed it, as PEM files.
@@ -129,6 +137,36 @@ impl Identity {
             .expect("the certificate belongs to the key");
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
+    }
+}
+
+impl Wire {
+    /// Connects as a client that believes this identity's authority and no other.
+    ///
+    /// # Errors
+    /// If the handshake fails: the server shows another certificate.
+    pub async fn connect_tls(address: SocketAddr, identity: &Identity) -> io::Result<Self> {
+        let roots = std::fs::read(identity.roots()).expect("it was just written");
+        let mut store = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(&roots).expect("it was written as PEM");
+        store.add(root).expect("an authority's certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring knows the default versions")
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(config));
+        let tcp = patiently("a connection", TcpStream::connect(address)).await?;
+        let name = ServerName::from(address.ip());
+        let tls = patiently("a handshake", connector.connect(name, tcp)).await?;
+        Ok(Self::new(tls))
+    }
+}
+
+impl Io for client::TlsStream<TcpStream> {
+    fn set_reset(&self) {
+        self.get_ref().0.set_reset();
     }
 }
 

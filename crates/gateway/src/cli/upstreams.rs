@@ -117,7 +117,7 @@ pub(crate) enum Route {
 }
 
 /// A place, never the key itself: command lines are seen by everybody on the machine.
-fn parse_place(text: &str) -> Result<String, String> {
+pub(super) fn parse_place(text: &str) -> Result<String, String> {
     let names = |prefix| {
         text.strip_prefix(prefix)
             .is_some_and(|name: &str| !name.is_empty())

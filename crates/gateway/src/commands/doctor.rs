@@ -4,6 +4,7 @@ mod books;
 mod machine;
 mod prices;
 mod upstreams;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -82,7 +83,7 @@ pub(super) fn run(
     runtime: &Runtime,
 ) -> Result<ExitCode, Fatal> {
     let mut findings = machine::look(settings);
-    let connected = match startup::open(&settings.database, runtime) {
+    let connected = match startup::open(&settings.database, startup::Use::Command, runtime) {
         Ok(database) => {
             let connected = runtime.block_on(books::look(
                 &database,

@@ -53,12 +53,29 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     ),
     row("request: trailers dropped", Shows::InRequest(trailers)),
     row(
+        "WebSocket: no extension is offered",
+        Shows::Elsewhere("sockets"),
+    ),
+    row("WebSocket: a client's frames", Shows::Elsewhere("sockets")),
+    row(
         "answer: our account's `openai-organization`",
         Shows::InAnswer(account),
     ),
     row(
         "answer: 401 and 403 of the upstream",
         Shows::Elsewhere("refusals"),
+    ),
+    row(
+        "answer: an error (no 2xx) is read whole first",
+        Shows::Elsewhere("upstream_faults"),
+    ),
+    row(
+        "answer: a redirect of the upstream",
+        Shows::Elsewhere("upstream_faults"),
+    ),
+    row(
+        "answer: cut when the upstream says nothing",
+        Shows::Elsewhere("upstream_faults"),
     ),
     row(
         "answer: `x-turnpike-exchange` added",
@@ -83,6 +100,11 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "a client that closes its sending half",
         Shows::Elsewhere("faults::hanging_up"),
     ),
+    row(
+        "request: `Accept-Encoding: identity` where a job is begun",
+        Shows::Elsewhere("jobs"),
+    ),
+    row("`GET` of lists of files and jobs", Shows::Elsewhere("jobs")),
     row("`STREAM_USAGE=inject` only", Shows::Elsewhere("metering")),
 ];
 

@@ -206,11 +206,13 @@ const RIGHTS: &str = "
            ('charge_key', '{select,insert}'), ('usage_day', '{select,insert,update}'),
            ('object', '{select,insert,delete}'), ('job', '{select,insert,update,delete}'),
            ('rate_window', '{select,insert,update,delete}'), ('rate_place', '{select,insert,update,delete}'),
+           ('charge_unnumbered', '{insert}'), ('delivery', '{select}'), ('webhook', '{select}'),
            ('dialog', '{select,insert,update,delete}'), ('chatbot_cooldown', '{select,insert,update,delete}')),
          called (function) as (values
            ('lease_purses'), ('return_purses'), ('settle_exchanges'), ('find_dead'), ('bury_instance'), ('drop_charges'),
            ('ensure_charge_partitions'), ('first_id'), ('rate_chunk'), ('lease_windows'), ('lease_places'), ('tokens_used'),
-           ('make_dialog'), ('start_cooldown'), ('keep_objects'), ('park_exchange'), ('claim_jobs'), ('lock_job'), ('end_job')),
+           ('make_dialog'), ('start_cooldown'), ('keep_objects'), ('park_exchange'), ('claim_jobs'), ('lock_job'), ('end_job'),
+           ('number_charges'), ('sweep_charge_seq'), ('watch_budgets'), ('tell_upstream'), ('claim_deliveries'), ('record_delivery'), ('sweep_events')),
          lacking (what) as (
            select privilege || ' on turnpike.' || relation
              from needed cross join unnest(privileges) as privilege

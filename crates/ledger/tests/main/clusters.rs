@@ -59,7 +59,18 @@ async fn a_cluster_is_made_joined_stopped_and_started_again() {
     let joined = Cluster::start(&options).unwrap();
     assert!(!joined.is_ours());
     joined.stop().unwrap();
+    // Who serves does not join: its database would end with another.
+    let alone = Options {
+        alone: Some(Duration::ZERO),
+        ..options.clone()
+    };
+    let error = Cluster::start(&alone).unwrap_err().to_string();
+    assert!(
+        error.contains("another turnpike serves") && error.contains("DATABASE_URL"),
+        "{error}"
+    );
     cluster.stop().unwrap();
+    drop(Cluster::start(&alone).unwrap());
     assert!(!options.dir.join("postgres/postmaster.pid").exists());
 
     let begun = Instant::now();

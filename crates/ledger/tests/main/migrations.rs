@@ -56,13 +56,28 @@ async fn an_edited_file_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_newer_database_is_noticed() {
+async fn a_newer_database_that_only_has_more_will_do() {
     let db = TestDb::new().await;
-    db.client()
-        .await
-        .execute("insert into turnpike.migration (version, name, checksum) values (9999, '9999_from_the_future.sql', '\\x00')", &[])
-        .await
-        .unwrap();
+    from_the_future(&db, "9998_add_things.sql").await;
+    // A program of its time, or of a little before.
+    from_the_future(&db, "9999_drop_things_needs_0001.sql").await;
+    let report = migrate::run(&db.config()).await.unwrap();
+    assert_eq!((report.applied.len(), report.version), (0, 9999));
+    assert!(migrate::pending(&db.config()).await.unwrap().is_empty());
+}
+
+async fn from_the_future(db: &TestDb, name: &str) {
+    let version: i32 = name[..4].parse().unwrap();
+    let statement =
+        "insert into turnpike.migration (version, name, checksum) values ($1, $2, '\\x00')";
+    let client = db.client().await;
+    client.execute(statement, &[&version, &name]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_is_too_new_is_noticed() {
+    let db = TestDb::new().await;
+    from_the_future(&db, "9999_drop_things_needs_9998.sql").await;
     let error = migrate::run(&db.config()).await.unwrap_err();
     assert!(error.is_migration());
     assert!(

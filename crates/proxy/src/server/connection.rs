@@ -58,6 +58,7 @@ pub(super) async fn serve<H: Handler>(
         streams: Streams::new(),
         has_seen_http10: Arc::new(AtomicBool::new(false)),
         stalls,
+        leaving: doors.leaving.clone(),
     };
     let serving = match &doors.tls {
         None => decide(&doors.limits, tcp, service, shutdown).await,

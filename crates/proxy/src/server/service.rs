@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::StatusCode;
@@ -31,6 +32,8 @@ pub(super) struct Service<H> {
     /// A client of HTTP/1.0 may be told the end of an answer by the end of the connection: only a reset can then say "cut".
     pub(super) has_seen_http10: Arc<AtomicBool>,
     pub(super) stalls: Stalls,
+    /// Whether the client should come back on another connection.
+    pub(super) leaving: Arc<AtomicBool>,
 }
 
 impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
@@ -46,19 +49,24 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
         let watched = self
             .is_h2
             .then(|| (self.stalls.clone(), self.streams.begin()));
+        let leaving = self.leaving.clone();
         Box::pin(async move {
             let response = handler.handle(peer, request).await?;
             Ok(match watched {
                 Some((stalls, open)) => for_h2(response, &stalls, open),
-                None => for_h1(response),
+                None => for_h1(response, leaving.load(Ordering::Relaxed)),
             })
         })
     }
 }
 
-fn for_h1<B>(mut response: Response<B>) -> Response<Outgoing<B>> {
+fn for_h1<B>(mut response: Response<B>, is_leaving: bool) -> Response<Outgoing<B>> {
     // hyper writes down to HTTP/1.0 by itself, and panics at any other version than these three.
     *response.version_mut() = Version::HTTP_11;
+    if is_leaving && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     let announced = response.headers().get(header::CONTENT_LENGTH);
     let shows_zero = announced.is_some_and(|len| len == "0") && may_have_length(response.status());
     response.map(|body| Outgoing::new(body, shows_zero))

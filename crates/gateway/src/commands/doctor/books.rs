@@ -6,7 +6,7 @@ use ledger::{
     migrate,
 };
 
-use super::{Finding, prices, some, upstreams};
+use super::{Finding, prices, some, upstreams, webhooks};
 use crate::{
     fatal::{Fatal, chain},
     settings::Settings,
@@ -133,6 +133,7 @@ async fn schema(
     if asks {
         take("upstream keys", upstreams::ask(admin, settings).await);
     }
+    take("webhooks", webhooks::look(admin).await);
     take("open holds", gone(admin).await);
     take("charges", doubtful(admin).await);
     take("partitions", partitions(admin).await);

@@ -11,11 +11,10 @@ use rustix::{
     fs::{Access, access, statvfs},
     process::{Resource, getrlimit},
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use x509_cert::{Certificate, der::Decode};
 
 use super::Finding;
 use crate::{
+    certificate::ends,
     fatal::chain,
     settings::{Listen, Settings},
     startup,
@@ -163,7 +162,7 @@ fn certificate(listen: &Listen) -> Option<Finding> {
 }
 
 fn expiry(path: &Path, left: Duration) -> Option<Finding> {
-    let remedy = "renew it and restart the gateway, which reads TLS_CERT at its start";
+    let remedy = "renew it; the gateway takes new files over within seconds";
     if left.is_zero() {
         return Some(Finding::broken(
             "machine.certificate",
@@ -179,17 +178,6 @@ fn expiry(path: &Path, left: Duration) -> Option<Finding> {
             remedy,
         )
     })
-}
-
-/// When the first certificate of the file ends, since the epoch.
-fn ends(path: &Path) -> Result<Duration, String> {
-    let der = CertificateDer::from_pem_file(path).map_err(|error| error.to_string())?;
-    let certificate = Certificate::from_der(&der).map_err(|error| error.to_string())?;
-    Ok(certificate
-        .tbs_certificate
-        .validity
-        .not_after
-        .to_unix_duration())
 }
 
 #[cfg(test)]
