@@ -121,3 +121,20 @@ need_siege_tools() {
     command -v slowhttptest >/dev/null || install_packages "slowhttptest" slowhttptest
     command -v curl >/dev/null || install_packages "curl" curl
 }
+# A real browser for the console's tests, and what drives it, in .browser.
+need_chromium() {
+    have_chromium || install_packages "Chromium" chromium
+    have_chromium || die "Chromium was installed, but is not in PATH"
+    if ! { command -v node && command -v npm; } >/dev/null; then install_packages "Node.js" nodejs npm; fi
+    local wanted
+    wanted=$(cksum <tests/console/package.json)
+    [ "$(cat .browser/installed 2>/dev/null)" = "$wanted" ] && return
+    say "installing playwright-core into .browser"
+    rm -rf .browser
+    mkdir -p .browser
+    cp tests/console/package.json .browser/
+    (cd .browser && npm install --silent --no-audit --no-fund)
+    echo "$wanted" >.browser/installed
+}
+
+have_chromium() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null; }

@@ -1,22 +1,22 @@
-//! The admin address: health, readiness, metrics.
+//! The admin address: health, readiness, metrics, and the console.
 
 use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use proxy::{Abort, Handler, Whole};
 
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
-
-use crate::{gateway::Gateway, settings::Secret};
+use crate::{
+    console::{self, Console},
+    gateway::Gateway,
+    settings::Secret,
+};
 
 /// Answers operators and their monitoring.
 #[derive(Clone)]
 pub(crate) struct Admin {
     gateway: Arc<Gateway>,
-    /// The digest of `ADMIN_TOKEN`: comparing digests takes as long whatever is shown, its length included.
-    token: Option<[u8; 32]>,
+    console: Console,
 }
 
 /// The content type of Prometheus' text, as `prometheus-client` writes it (OpenMetrics 1.0).
@@ -29,9 +29,12 @@ impl Handler for Admin {
 
     async fn handle(
         &self,
-        _: SocketAddr,
+        peer: SocketAddr,
         request: Request<Incoming>,
     ) -> Result<Response<Whole>, Abort> {
+        if console::has(request.uri().path()) {
+            return Ok(self.console.answer(peer, request).await);
+        }
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let (status, content_type, text) = match request.uri().path() {
             _ if !is_read => (
@@ -48,7 +51,7 @@ impl Handler for Admin {
                     format!("not ready: {reason}\n"),
                 ),
             },
-            "/metrics" if !self.knows(request.headers()) => (
+            "/metrics" if !self.console.knows(peer, request.headers()) => (
                 StatusCode::UNAUTHORIZED,
                 TEXT_TYPE,
                 "send ADMIN_TOKEN as 'Authorization: Bearer …'\n".to_owned(),
@@ -57,7 +60,7 @@ impl Handler for Admin {
             _ => (
                 StatusCode::NOT_FOUND,
                 TEXT_TYPE,
-                "/healthz, /readyz and /metrics are here\n".to_owned(),
+                "/healthz, /readyz, /metrics and, for browsers, / are here\n".to_owned(),
             ),
         };
         let mut response = Response::new(Whole::from(text));
@@ -71,23 +74,10 @@ impl Handler for Admin {
 
 impl Admin {
     pub(crate) fn new(gateway: Arc<Gateway>, token: Option<&Secret>) -> Self {
-        let token = token.map(|token| Sha256::digest(token.expose()).into());
-        Self { gateway, token }
-    }
-
-    /// Whether who asks may see what only the operator may. Without a token everybody is the operator.
-    fn knows(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else {
-            return true;
-        };
-        let shown = headers
-            .get(header::AUTHORIZATION)
-            .map(HeaderValue::as_bytes);
-        let shown = shown.and_then(|value| value.strip_prefix(b"Bearer "));
-        shown.is_some_and(|shown| {
-            let digest: [u8; 32] = Sha256::digest(shown).into();
-            digest.ct_eq(token).into()
-        })
+        Self {
+            console: Console::new(Arc::clone(&gateway), token),
+            gateway,
+        }
     }
 
     /// Why new exchanges should go elsewhere.

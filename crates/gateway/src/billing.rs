@@ -2,6 +2,7 @@
 //! account's usage and costs. All figures are those of the daily sums (UTC), money exact to the nano-dollar.
 
 mod exact;
+mod holder;
 mod organization;
 mod query;
 mod subscription;
@@ -39,6 +40,15 @@ pub(crate) async fn answer(
             let (since_s, until_s) = query.dates(now_s)?;
             let days = days(ledger, Of::Token(token.id), since_s, until_s).await?;
             Ok(subscription::usage(&days))
+        }
+        Billing::Holder => {
+            let range = holder::range(query.last("range"))?;
+            let span = range.span(now_s);
+            let holder = ledger.holder(token.id).await.map_err(away)?;
+            let holder = holder.ok_or(Refusal::BadToken)?;
+            let of = Of::Token(token.id);
+            let days = days(ledger, of, span.since_s, span.until_s).await?;
+            Ok(holder::standing(&holder, token, span, &days))
         }
         Billing::OrganizationUsage => {
             let page = query.page(organization::USAGE_GROUPS, now_s)?;

@@ -394,6 +394,7 @@ impl Exchange {
             tried.push(place.id);
             self.record().upstream = Some(place.name.clone());
             (admitted.upstream, admitted.upstream_key) = (place.id, place.key_id);
+            admitted.cost = place.cost;
             asked.route = asked.route.to(place);
         }
     }

@@ -10,6 +10,7 @@ mod body;
 mod certificate;
 mod cli;
 mod commands;
+mod console;
 mod counting;
 mod drain;
 mod endpoint;

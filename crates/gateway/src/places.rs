@@ -247,11 +247,14 @@ impl Places {
         let Some(upstream) = upstream else {
             return Ok(Arc::clone(&self.fallback));
         };
-        let turn = self.turn(catalog, upstream)?;
-        let resolved = self.resolved.load();
+        // Taking a turn may be a resting key's one trial, so it is not taken in vain.
+        let resolved = self.resolved(catalog);
         let keys = resolved.upstreams.get(&upstream).and_then(Option::as_ref);
         let same = keys.and_then(|keys| keys.turns.iter().find(|place| place.key_id == key));
-        Ok(same.map_or(turn.place, Arc::clone))
+        match same {
+            Some(place) => Ok(Arc::clone(place)),
+            None => Ok(self.turn(catalog, upstream)?.place),
+        }
     }
 
     /// Every key in use, and whether it rests.
@@ -276,15 +279,19 @@ impl Places {
             .collect()
     }
 
-    fn turn(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Turn, Refusal> {
-        let mut resolved = self.resolved.load();
-        if resolved.generation != catalog.generation() {
-            // Two workers may both resolve; they come to the same result.
-            self.resolved
-                .store(Arc::new(Resolved::of(catalog, &self.health)));
-            resolved = self.resolved.load();
+    fn resolved(&self, catalog: &Catalog) -> Arc<Resolved> {
+        let resolved = self.resolved.load_full();
+        if resolved.generation == catalog.generation() {
+            return resolved;
         }
-        match resolved.upstreams.get(&upstream) {
+        // Two workers may both resolve; they come to the same result.
+        let resolved = Arc::new(Resolved::of(catalog, &self.health));
+        self.resolved.store(Arc::clone(&resolved));
+        resolved
+    }
+
+    fn turn(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Turn, Refusal> {
+        match self.resolved(catalog).upstreams.get(&upstream) {
             Some(Some(keys)) => Ok(keys.take_turn()),
             _ => Err(Refusal::Unavailable {
                 reason: "its upstream is not set up properly",

@@ -389,12 +389,16 @@ fn banner(
     } else {
         listening.clients.ip().to_string()
     };
-    let base = format!("{scheme}://{host}:{}/v1", listening.clients.port());
+    let clients = format!("{scheme}://{host}:{}", listening.clients.port());
+    let base = format!("{clients}/v1");
     let mut text = format!(
-        "\nTurnpike is open.\n  clients   {base}\n  admin     http://{}/metrics\n",
+        "\nTurnpike is open.\n  clients   {base}\n  admin     http://{0}/metrics\n  console   http://{0}/\n",
         listening.admin
     );
     // Writing into a string cannot fail.
+    if settings.exchange.usage_page.is_on() {
+        let _ = writeln!(text, "  usage     {clients}/usage");
+    }
     if let Some(url) = database.url() {
         let _ = writeln!(text, "  database  psql '{url}'");
     }

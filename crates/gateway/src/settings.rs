@@ -45,10 +45,10 @@ pub(crate) struct Listen {
     /// Port for clients.
     #[serde(default = "port")]
     pub(crate) port: u16,
-    /// Address for health checks and metrics. Keep it off the public network.
+    /// Address for the console, health checks and metrics. Keep it off the public network.
     #[serde(default = "admin_address")]
     pub(crate) admin_address: SocketAddr,
-    /// What `/metrics` wants as a bearer token; needed where the admin address is not loopback.
+    /// What the console asks for and `/metrics` wants as a bearer token; needed where the admin address is not loopback.
     pub(crate) admin_token: Option<Secret>,
     /// PEM file with the certificate chain; with `TLS_KEY`, clients connect by TLS.
     pub(crate) tls_cert: Option<PathBuf>,
@@ -186,6 +186,9 @@ pub(crate) struct Exchange {
     /// Realtime paths that let clients spend where nobody meters (`client_secrets`, `calls`): forwards them uncharged.
     #[serde(default)]
     pub(crate) allow_unmetered_realtime: Switch,
+    /// The page `/usage`, where whoever has an access token sees what it spent and may spend.
+    #[serde(default = "usage_page")]
+    pub(crate) usage_page: Switch,
 }
 
 /// How often and how much at once one peer may ask, whatever token it shows. An IPv6 peer is its /64.
@@ -439,6 +442,10 @@ const fn answer_idle_seconds() -> NonZeroU64 {
     // What the SDKs themselves wait between two reads.
     NonZeroU64::new(600).expect("is not zero")
 }
+const fn usage_page() -> Switch {
+    Switch::On
+}
+
 const fn address_unknown_tokens_per_minute() -> u32 {
     60
 }

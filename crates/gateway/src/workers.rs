@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use proxy::{Abort, Doors, Drained, Handler, Pool, PoolLimits, server::listener};
 use tokio::{
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     body::RequestBody,
+    console::usage_page,
     drain,
     exchange::{ReplyBody, exchange},
     front_doors,
@@ -130,6 +132,12 @@ impl Handler for Front {
         let fronts = self.0.gateway.fronts.as_ref();
         if let Some(door) = fronts.and_then(|fronts| fronts.door(request.uri().path())) {
             return Ok(front_doors::serve(self.0.clone(), peer, door, request).await);
+        }
+        if self.0.gateway.settings.usage_page.is_on() {
+            let page = usage_page(request.method(), request.uri().path(), request.headers());
+            if let Some(page) = page {
+                return Ok(page.map(|body| body.map_err(|never| match never {}).boxed_unsync()));
+            }
         }
         let request = request.map(RequestBody::Incoming);
         tokio::spawn(exchange(self.0.clone(), peer, request, None))

@@ -166,7 +166,7 @@ async fn an_export_keeps_to_its_range_and_account_and_goes_on_behind_a_number() 
     assert_eq!(count(&["--after", "2999"]), 2);
     assert_eq!(count(&["--after", "3001"]), 0);
     let told = String::from_utf8(export(&bank, &["--until", "2026-09-22"]).stderr).unwrap();
-    assert_eq!(told, "3000 charges; --after 3001 goes on behind them\n");
+    assert_eq!(told, "3000 charges; --after 3000 goes on behind them\n");
     for (arguments, says) in [
         (
             &["--account", "carol'; drop table turnpike.charge; --"][..],
@@ -177,7 +177,7 @@ async fn an_export_keeps_to_its_range_and_account_and_goes_on_behind_a_number() 
             "--until is not after --since",
         ),
         (&["--since", "yesterday"], "2027-01-01"),
-        (&["--after", "-1"], "invalid value"),
+        (&["--after=-1"], "invalid value"),
         (&["--format", "xml"], "possible values"),
         (&["--resume"], "--out"),
     ] {

@@ -15,6 +15,7 @@ mod background;
 mod billing;
 mod certificates;
 mod commands;
+mod console;
 mod deploy;
 mod dialects;
 mod doctor;

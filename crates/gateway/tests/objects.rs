@@ -374,3 +374,31 @@ async fn an_answer_that_is_not_stored_and_has_no_parts_is_not_noted() {
     let objects = "select count(*) from turnpike.object";
     assert_eq!(bank.one::<i64>(objects).await, 0);
 }
+
+/// A token's own key may be another provider's; what we keep was made with ours.
+#[tokio::test]
+async fn files_are_asked_for_with_the_key_they_were_made_with() {
+    let bank = Bank::open().await;
+    let upstream = provider("a").await;
+    let url = upstream.url();
+    let token = bank
+        .token(", upstream_key => 'sk-of-another-provider'")
+        .await;
+    bank.sql
+        .batch_execute(&format!(
+            "select turnpike.set_upstream('a', '{url}/v1', key => 'sk-ours');
+             select turnpike.set_upstream('b', 'http://127.0.0.1:1/v1', key => 'sk-b');
+             insert into turnpike.object (id, kind, account_id, token_id, upstream_id)
+             select 'file-a', 'file', t.account_id, t.id, u.id from turnpike.access_token as t, turnpike.upstream as u where u.name = 'a'"
+        ))
+        .await
+        .unwrap();
+    let turnpike = Turnpike::start(&bank.db, &url, &[]);
+    let (own, said) = status(&turnpike, call("GET", "/v1/files/file-a", &token)).await;
+    assert_eq!(own, 200, "{said}");
+    let asked = upstream.received_text();
+    assert!(
+        asked.contains("sk-ours") && !asked.contains("sk-of-another-provider"),
+        "{asked}"
+    );
+}

@@ -144,6 +144,28 @@ async fn a_request_without_a_connection_moves_to_the_model_s_next_upstream() {
     bank.audited().await;
 }
 
+/// Whose figure counts is a matter of who answered, not of who should have.
+#[tokio::test]
+async fn a_request_that_moved_costs_what_its_new_upstream_s_row_says() {
+    let bank = Bank::open().await;
+    let told = ANSWER.replace(r#""total_tokens":68"#, r#""total_tokens":68,"cost":0.0001"#);
+    let provider = Upstream::answering(json(&told)).await;
+    let url = provider.url();
+    bank.sql
+        .batch_execute(&format!(
+            "select turnpike.set_upstream('first', '{AWAY}', key => 'a');
+             select turnpike.set_upstream('second', '{url}/v1', key => 'b', priority => 1, cost => 'provider');"
+        ))
+        .await
+        .unwrap();
+    let gateway = Turnpike::start(&bank.db, &url, &[]);
+    let token = bank.token("").await;
+    assert_eq!(statuses(&gateway, &token, 1).await, [200]);
+    let charged: i64 = bank.one("select amount from turnpike.charge").await;
+    assert_eq!(charged, 100_000);
+    bank.audited().await;
+}
+
 #[tokio::test]
 async fn a_request_whose_last_byte_was_sent_never_moves() {
     let bank = Bank::open().await;

@@ -1,9 +1,20 @@
-//! What an access token and its account have used and may still use, for their holder to see.
+//! What an access token and its account have used and may still use, for their holder to see; in the modules below, what operators see.
 
+mod holder;
+mod live;
+mod spend;
+
+use serde::Serializer;
 use tariff::Amount;
 use tokio_postgres::types::Type;
 
 use crate::{AccountId, Ledger, LedgerError, TokenId};
+
+pub use self::{
+    holder::{Cap, Holder},
+    live::{AccountMeans, DoubtfulCharge, DoubtfulSum, EndingToken, Held, OpenHold, ProcessRow},
+    spend::{HOURS_MAX, Span, SpendBy, SpendRow, Sums, TopToken},
+};
 
 /// How an access token stands in its budget, and its account in its balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +117,19 @@ impl Ledger {
                 })
             })
             .collect()
+    }
+}
+
+/// Money as a text of nano-USD: JavaScript's numbers are too small for it.
+fn nano<S: Serializer>(amount: &Amount, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&amount.nano())
+}
+
+#[expect(clippy::ref_option, reason = "serde gives it so")]
+fn nano_or_null<S: Serializer>(amount: &Option<Amount>, serializer: S) -> Result<S::Ok, S::Error> {
+    match amount {
+        Some(amount) => nano(amount, serializer),
+        None => serializer.serialize_none(),
     }
 }
 

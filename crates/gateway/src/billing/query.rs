@@ -38,7 +38,7 @@ impl Query {
         )
     }
 
-    fn last(&self, name: &str) -> Option<&str> {
+    pub(super) fn last(&self, name: &str) -> Option<&str> {
         let mut pairs = self.0.iter().rev();
         pairs
             .find(|(known, _)| known == name)
@@ -102,6 +102,9 @@ impl Query {
         };
         let last_day = midnight(end.saturating_sub(1));
         let (_, end_s) = between("end_time", midnight(start), last_day.saturating_add(DAY_S))?;
+        if since_s > end_s {
+            return Err(invalid("page", "is none that next_page named"));
+        }
         let until_s = end_s.min(since_s.saturating_add(limit.saturating_mul(DAY_S)));
         let mut group_by = Vec::new();
         let named = self
@@ -159,7 +162,7 @@ fn first_of_month(now_s: i64) -> i64 {
         .map_or(0, |first| midnight(first.timestamp().as_second()))
 }
 
-fn invalid(param: &str, what: &str) -> Refusal {
+pub(super) fn invalid(param: &str, what: &str) -> Refusal {
     Refusal::InvalidBody {
         message: format!("'{param}' {what}."),
         param: Some(param.to_owned()),
@@ -211,6 +214,7 @@ mod tests {
             "&limit=0",
             "&limit=181",
             "&page=page_7",
+            "&page=page_9223372036854720000",
             "&page=x",
             "&bucket_width=1m",
             "&end_time=-1",

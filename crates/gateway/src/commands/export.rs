@@ -65,9 +65,7 @@ pub(super) async fn run(command: &Export, admin: &Admin) -> Result<(), Fatal> {
         last = end.seq;
     }
     sink.finish().map_err(|error| unwritten(&error))?;
-    // Behind what was looked at and not wanted nothing is missed either.
-    let next = last.max(position.last.min(position.after));
-    eprintln!("{written} charges; --after {next} goes on behind them");
+    eprintln!("{written} charges; --after {last} goes on behind them");
     Ok(())
 }
 

@@ -56,6 +56,8 @@ pub(crate) enum Billing {
     OrganizationUsage,
     /// The account's costs in buckets of a day.
     OrganizationCosts,
+    /// What the page `/usage` shows: balance, caps, and the token's usage by day and model.
+    Holder,
 }
 
 /// How an endpoint that costs money is metered. Its model is the field `model` of its body, or a deployment's
@@ -288,6 +290,8 @@ pub(crate) static TABLE: &[Row] = &[
         Billing::OrganizationUsage,
     ),
     billing("/organization/costs", Billing::OrganizationCosts),
+    // For our own page `/usage`.
+    billing("/usage.json", Billing::Holder),
     // What is kept of responses, chats and conversations.
     kept(
         Method::GET,

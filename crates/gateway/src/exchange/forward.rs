@@ -66,6 +66,13 @@ impl Route {
         let path = path(place.dialect, endpoint)?;
         Ok(Self { place, path, own })
     }
+
+    /// To what was made with our key, whoever asks for it: a key of his own may be another provider's.
+    pub(super) fn ours(place: Arc<Place>, endpoint: &Endpoint<'_>) -> Result<Self, Refusal> {
+        let path = path(place.dialect, endpoint)?;
+        let own = None;
+        Ok(Self { place, path, own })
+    }
 }
 
 impl Route {

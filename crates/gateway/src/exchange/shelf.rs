@@ -88,7 +88,7 @@ impl Exchange {
             .places
             .home(&catalog, object.upstream, object.upstream_key)?;
         self.record().upstream = Some(place.name.clone());
-        let route = Route::new(Arc::clone(&place), true, &token, endpoint, None)?;
+        let route = Route::ours(Arc::clone(&place), endpoint)?;
         let (head, body) = request.into_parts();
         let is_read = act == Act::Delete || names_files(endpoint);
         let sending = forward::send(&self.worker.pool, &route, &head, body, is_read);

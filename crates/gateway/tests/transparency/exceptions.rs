@@ -78,6 +78,10 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         Shows::Elsewhere("upstream_faults"),
     ),
     row(
+        "answer: `Connection: close` added",
+        Shows::Elsewhere("restart"),
+    ),
+    row(
         "answer: `x-turnpike-exchange` added",
         Shows::InAnswer(named),
     ),

@@ -1,9 +1,6 @@
 //! Spans: one for each exchange, with one below it for each step that takes time.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 use opentelemetry::{
@@ -42,7 +39,7 @@ pub(crate) struct Traces {
 /// What is known of one exchange until its span is written.
 #[derive(Debug)]
 pub(crate) struct Trace {
-    tracer: Arc<SdkTracer>,
+    tracer: SdkTracer,
     /// The client's trace, or none.
     parent: Context,
     steps: Vec<Step>,
@@ -119,7 +116,7 @@ impl Traces {
                 .extract_with_context(&Context::new(), &HeaderExtractor(headers)),
         };
         Box::new(Trace {
-            tracer: Arc::new(self.tracer.clone()),
+            tracer: self.tracer.clone(),
             parent,
             steps: Vec::new(),
             answered: None,
@@ -138,7 +135,7 @@ impl Trace {
     /// Another exchange of the same client's trace.
     pub(crate) fn again(&self) -> Box<Self> {
         Box::new(Self {
-            tracer: Arc::clone(&self.tracer),
+            tracer: self.tracer.clone(),
             parent: self.parent.clone(),
             steps: Vec::new(),
             answered: None,
