@@ -56,14 +56,7 @@ impl Handler for Admin {
                 TEXT_TYPE,
                 "send ADMIN_TOKEN as 'Authorization: Bearer …'\n".to_owned(),
             ),
-            "/metrics" => (
-                StatusCode::OK,
-                METRICS_TYPE,
-                self.gateway.metrics.text(
-                    self.gateway.ledger.stats(),
-                    self.gateway.places.standing(&self.gateway.ledger.catalog()),
-                ),
-            ),
+            "/metrics" => (StatusCode::OK, METRICS_TYPE, self.gateway.told()),
             _ => (
                 StatusCode::NOT_FOUND,
                 TEXT_TYPE,

@@ -142,8 +142,7 @@ impl Till {
         };
         let charge = jobs::charge(&admitted, reading, &job, self.passage);
         if let Some(charge) = &charge {
-            self.record
-                .charged(charge.amount, charge.mark, &charge.buckets);
+            self.record.charged(charge);
             self.entry.used(charge.buckets.total());
         }
         let charges = charge.into_iter().collect();
@@ -171,8 +170,7 @@ impl Till {
         reading.lost |= self.background.is_some() && reading.usage.is_none();
         let charge = reckon(&admitted, reading, hold.amount(), self.passage);
         if let Some(charge) = &charge {
-            self.record
-                .charged(charge.amount, charge.mark, &charge.buckets);
+            self.record.charged(charge);
             self.entry.used(charge.buckets.total());
         }
         self.settling_since = Some(Instant::now());
@@ -202,7 +200,8 @@ impl Till {
             return Poll::Pending;
         };
         let settled = ready!(Pin::new(settling).poll(cx));
-        if let Some(since) = self.settling_since {
+        if let Some(since) = self.settling_since.take() {
+            self.record.step("charge", since);
             self.record
                 .metrics()
                 .second_gate_seconds

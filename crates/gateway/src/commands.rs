@@ -9,6 +9,7 @@ mod health;
 mod import;
 mod prices;
 mod probe;
+mod progress;
 mod reconcile;
 mod table;
 mod tokens;
@@ -21,6 +22,7 @@ use std::{process::ExitCode, time::SystemTime};
 use ledger::{Config, admin::Admin};
 
 pub(crate) use self::fronts::chatbot_mode;
+use self::progress::Progress;
 use crate::{
     cli::Command,
     fatal::{Code, Fatal},
@@ -96,7 +98,13 @@ fn found() -> ExitCode {
 }
 
 async fn migrate(config: &Config) -> Result<(), Fatal> {
-    let report = ledger::migrate::run(config).await?;
+    let mut bar = None;
+    let report = ledger::migrate::run_told(config, |done, all| {
+        bar.get_or_insert_with(|| Progress::of("migrating", all))
+            .at(done);
+    })
+    .await?;
+    drop(bar);
     for file in &report.applied {
         println!("applied {file}");
     }

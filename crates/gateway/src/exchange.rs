@@ -16,7 +16,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use ledger::{AccessToken, Catalog, Evidence, Hold, Standing};
 use meter::{Api, RequestFacts, Splice};
 use percent_encoding::percent_decode_str;
-use proxy::{Answer, BoxError, Gate, SendError};
+use proxy::{Answer, BoxError, Gate, SendError, headers::Tracing};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep_until, timeout_at},
@@ -61,9 +61,12 @@ const BYTES_PER_TOKEN: u64 = 4;
 pub(crate) async fn exchange(
     worker: Worker,
     peer: SocketAddr,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     through: Option<Through>,
 ) -> Reply {
+    if worker.gateway.passes_traces {
+        request.extensions_mut().insert(Tracing::Crosses);
+    }
     let path = request.uri().path().to_owned();
     let endpoint = Endpoint::find(request.method(), &path);
     let mut record = Record::start(
@@ -73,6 +76,7 @@ pub(crate) async fn exchange(
         endpoint.name(),
     );
     record.door = through.as_ref().map(|through| through.door);
+    record.trace = worker.gateway.trace(request.headers());
     let id = record.id;
     let mut exchange = Exchange {
         worker,
@@ -489,6 +493,7 @@ impl Exchange {
             .metrics()
             .first_gate_seconds
             .observe(since.elapsed().as_secs_f64());
+        record.step("hold", since.into_std());
         let keeps = objects::keeps(metered, token, &facts);
         let admitted = Admitted {
             api: metered.api,
@@ -558,6 +563,7 @@ impl Exchange {
             .take()
             .expect("only one answer takes the record");
         record.status = Some(status);
+        record.headed();
         record
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use fronts::Fronts;
+use http::HeaderMap;
 use ledger::{Ledger, Pass};
 use tokio::{
     runtime::Handle,
@@ -14,8 +15,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    limits::Limits, places::Places, refusal::Refusal, settings, strangers::Strangers,
-    telemetry::Metrics,
+    limits::Limits,
+    places::Places,
+    refusal::Refusal,
+    settings,
+    strangers::Strangers,
+    telemetry::{Metrics, Otlp, Trace},
 };
 
 /// The state shared by all workers: cheap handles only.
@@ -32,7 +37,11 @@ pub(crate) struct Gateway {
     pub(crate) limits: Limits,
     pub(crate) strangers: Strangers,
     pub(crate) metrics: Arc<Metrics>,
+    /// Where traces and metrics are sent, if anywhere.
+    pub(crate) otlp: Option<Otlp>,
     pub(crate) places: Places,
+    /// Whether clients' trace contexts go up.
+    pub(crate) passes_traces: bool,
     /// The runtime for work that must not hold up a worker.
     pub(crate) control: Handle,
     /// One permit per exchange that may be open.
@@ -72,6 +81,18 @@ impl Entry {
 }
 
 impl Gateway {
+    /// A trace for an exchange whose request had these headers, where traces are sent.
+    pub(crate) fn trace(&self, headers: &HeaderMap) -> Option<Box<Trace>> {
+        let traces = self.otlp.as_ref()?.traces.as_ref()?;
+        Some(traces.begin(headers))
+    }
+
+    /// All metrics, as Prometheus reads them.
+    pub(crate) fn told(&self) -> String {
+        let standing = self.places.standing(&self.ledger.catalog());
+        self.metrics.text(self.ledger.stats(), standing)
+    }
+
     /// A place among the open exchanges.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ pub(crate) struct Health {
     until_ms: AtomicU64,
     /// Failures, limits and ejections in a row.
     in_row: AtomicU32,
+    /// What came of requests so far, by [`Outcome::place`].
+    counts: [AtomicU64; 4],
     /// Who is told that it rests, and what it is then called.
     told: Option<(UpstreamId, Option<UpstreamKeyId>, mpsc::Sender<Alarm>)>,
 }
@@ -70,6 +72,20 @@ impl Outcome {
             429 => Self::Limited(retry_after(headers)),
             500..=599 => Self::Failed,
             _ => Self::Well,
+        }
+    }
+}
+
+impl Outcome {
+    /// The names of what may come of a request, in their places.
+    const NAMES: [&'static str; 4] = ["well", "limited", "ejected", "failed"];
+
+    const fn place(self) -> usize {
+        match self {
+            Self::Well => 0,
+            Self::Limited(_) => 1,
+            Self::Ejected => 2,
+            Self::Failed => 3,
         }
     }
 }
@@ -116,8 +132,17 @@ impl Health {
         self.until_ms.load(Relaxed)
     }
 
+    /// How often what came of requests, since the start.
+    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 4] {
+        let mut counts = self.counts.iter();
+        Outcome::NAMES.map(|name| (name, counts.next().map_or(0, |count| count.load(Relaxed))))
+    }
+
     /// Takes note of what came of a request.
     pub(crate) fn note(&self, outcome: Outcome, now_ms: u64) -> Change {
+        if let Some(count) = self.counts.get(outcome.place()) {
+            count.fetch_add(1, Relaxed);
+        }
         if outcome == Outcome::Well {
             self.in_row.store(0, Relaxed);
             let rested = self.until_ms.swap(0, Relaxed) != 0;

@@ -77,7 +77,7 @@ impl Background {
             facts: job.facts.clone(),
             poll_after: self.poll_after,
             deadline_after: self.deadline_after,
-            object: admitted.object(&id),
+            object: admitted.object(&id, &[]),
             object_id: id,
         };
         (job, self.ledger.park(hold, new))
@@ -106,8 +106,8 @@ pub(crate) fn charge(
     let charge = reckon(admitted, reading, job.held.money, passage)?;
     Some(Charge {
         key: Some(key(job)),
-        // It was noted when the job began.
-        object: None,
+        // It was noted when the job began, but for what came out.
+        object: charge.object.filter(|object| object.facts.is_some()),
         ..charge
     })
 }

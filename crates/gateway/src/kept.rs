@@ -78,8 +78,7 @@ impl AtKept {
                 };
                 let charge = jobs::charge(&admitted, reading, &job, passage);
                 if let Some(charge) = &charge {
-                    self.record
-                        .charged(charge.amount, charge.mark, &charge.buckets);
+                    self.record.charged(charge);
                     self.entry.used(charge.buckets.total());
                 }
                 let charges = charge.into_iter().collect();

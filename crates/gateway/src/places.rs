@@ -89,6 +89,25 @@ pub(crate) struct Standing {
     pub(crate) upstream: String,
     pub(crate) key: Option<UpstreamKeyId>,
     pub(crate) rests: bool,
+    /// What came of requests with it, and how often.
+    pub(crate) outcomes: [(&'static str, u64); 4],
+}
+
+impl Standing {
+    fn of(upstream: &str, key: Option<UpstreamKeyId>, health: &Health, now_ms: u64) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            key,
+            rests: health.rests_until_ms() > now_ms,
+            outcomes: health.outcomes(),
+        }
+    }
+
+    /// The key's number, or `none`.
+    pub(crate) fn key_name(&self) -> String {
+        self.key
+            .map_or_else(|| "none".to_owned(), |id| id.to_string())
+    }
 }
 
 /// Alarms nobody has heard yet; beyond it they are not told, since the same is told again.
@@ -241,13 +260,20 @@ impl Places {
         let all = catalog.upstreams().iter().flat_map(|upstream| {
             let keys = upstream.keys.iter().map(|key| Some(key.id));
             let none = upstream.keys.is_empty().then_some(None);
-            keys.chain(none).map(|key| Standing {
-                upstream: upstream.name.clone(),
-                key,
-                rests: self.health.of((upstream.id, key)).rests_until_ms() > now_ms,
+            keys.chain(none).map(|key| {
+                let health = self.health.of((upstream.id, key));
+                Standing::of(&upstream.name, key, &health, now_ms)
             })
         });
-        all.collect()
+        let all: Vec<_> = all.collect();
+        if !all.is_empty() {
+            return all;
+        }
+        let second = self.second.as_ref().map(|(_, place)| place);
+        let places = [&self.fallback].into_iter().chain(second);
+        places
+            .map(|place| Standing::of(&place.name, None, &place.health, now_ms))
+            .collect()
     }
 
     fn turn(&self, catalog: &Catalog, upstream: UpstreamId) -> Result<Turn, Refusal> {

@@ -40,6 +40,8 @@ pub(crate) struct Admitted {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keeps {
     pub(crate) kind: Kind,
+    /// Only its parts are, so that one without any is not noted.
+    pub(crate) only_parts: bool,
     pub(crate) account: AccountId,
     pub(crate) token: TokenId,
 }
@@ -48,14 +50,15 @@ pub(crate) struct Keeps {
 const ANSWERS_KEPT: Duration = Duration::from_hours(30 * 24);
 
 impl Admitted {
-    /// What the provider keeps under this id.
-    pub(crate) fn object(&self, id: &str) -> Option<Box<NewObject>> {
+    /// What the provider keeps under this id, and of it under others.
+    pub(crate) fn object(&self, id: &str, parts: &[String]) -> Option<Box<NewObject>> {
         let Keeps {
             kind,
+            only_parts,
             account,
             token,
         } = self.keeps?;
-        Some(Box::new(NewObject {
+        let object = NewObject {
             id: id.to_owned(),
             kind: kind.name().into(),
             account,
@@ -66,7 +69,9 @@ impl Admitted {
             parent: None,
             facts: None,
             kept: Some(ANSWERS_KEPT),
-        }))
+        }
+        .with_parts(parts);
+        (!only_parts || object.facts.is_some()).then(|| Box::new(object))
     }
 }
 
@@ -155,7 +160,7 @@ pub(crate) fn reckon(
         object: reading
             .response_id
             .as_deref()
-            .and_then(|id| admitted.object(id)),
+            .and_then(|id| admitted.object(id, &reading.parts)),
         response_id: reading.response_id,
         key: None,
         started_at_ms: admitted.started_at_ms,

@@ -1,5 +1,7 @@
 //! What is told of one exchange when it is over: one log line, and the metrics.
 
+mod span;
+
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -7,14 +9,14 @@ use std::{
 };
 
 use http::{Method, StatusCode};
-use ledger::Mark;
-use tariff::{Amount, Buckets};
+use ledger::{Charge, Mark};
+use tariff::Amount;
 use tracing::info;
 use uuid::Uuid;
 
 use crate::{
     refusal::Refusal,
-    telemetry::{CodeLabel, ExchangeLabels, Metrics},
+    telemetry::{Answered, CodeLabel, ExchangeLabels, Metrics, Trace},
 };
 
 /// Everything the log line says. It is written when the record is dropped, wherever that happens.
@@ -37,6 +39,8 @@ pub(crate) struct Record {
     pub(crate) upstream: Option<String>,
     pub(crate) request_bytes: u64,
     pub(crate) answer_bytes: u64,
+    /// Where traces are sent.
+    pub(crate) trace: Option<Box<Trace>>,
     method: Method,
     peer: IpAddr,
     refusal: Option<&'static str>,
@@ -70,6 +74,7 @@ impl Record {
             upstream: None,
             request_bytes: 0,
             answer_bytes: 0,
+            trace: None,
             method,
             peer,
             refusal: None,
@@ -106,10 +111,33 @@ impl Record {
     }
 
     /// Notes the charge that was handed to the ledger.
-    pub(crate) fn charged(&mut self, amount: Amount, mark: Mark, buckets: &Buckets) {
-        self.charge = Some((amount, mark));
+    pub(crate) fn charged(&mut self, charge: &Charge) {
+        self.charge = Some((charge.amount, charge.mark));
         let model = self.model.as_deref().unwrap_or("none");
-        self.metrics.charged(model, amount, mark, buckets);
+        self.metrics
+            .charged(model, charge.amount, charge.mark, &charge.buckets);
+        if let Some(trace) = &mut self.trace {
+            trace.answered(Answered {
+                model: charge.model_answered.clone(),
+                response_id: charge.response_id.clone(),
+                service_tier: charge.service_tier.clone(),
+                buckets: charge.buckets,
+            });
+        }
+    }
+
+    /// Notes a step of ours, from then until now.
+    pub(crate) fn step(&mut self, name: &'static str, from: Instant) {
+        if let Some(trace) = &mut self.trace {
+            trace.step(name, from);
+        }
+    }
+
+    /// Notes that the answer's head is here, where an upstream was asked.
+    pub(crate) fn headed(&mut self) {
+        if let (Some(trace), Some(_)) = (&mut self.trace, &self.upstream) {
+            trace.headed(self.started);
+        }
     }
 
     /// The metrics this record counts in.
@@ -149,5 +177,9 @@ impl Drop for Record {
             mark = mark.map(Mark::as_str),
             "exchange",
         );
+        if let Some(trace) = self.trace.take() {
+            let told = span::told(self, trace.told());
+            trace.end(told);
+        }
     }
 }

@@ -21,6 +21,7 @@ use proxy::{
     server::listener,
     tls::{self, Certificate},
 };
+use rustls::ClientConfig;
 use tokio::{
     runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
@@ -41,11 +42,11 @@ use crate::{
     limits::Limits,
     places::{Place, Places},
     sandbox::{self, Sandbox},
-    settings::{self, Secret, Settings},
+    settings::{self, Secret, Settings, TraceContext},
     sound::SOUNDS_MAX,
     startup::{self, Database, FirstStart, Use},
     strangers::Strangers,
-    telemetry::Metrics,
+    telemetry::{self, Metrics, Otlp},
     webhooks,
     workers::{self, Equipment},
 };
@@ -110,7 +111,9 @@ async fn serve_with(settings: Settings, passed: Passed, database: &Database) -> 
             (Places::new(place), sandbox)
         }
     };
+    let collector = Pool::new(tls(&settings.upstream)?, PoolLimits::default());
     let gateway = Arc::new(Gateway {
+        otlp: Otlp::new(&settings.telemetry, &collector, &Handle::current())?,
         settings: settings.exchange.clone(),
         fronts: Fronts::new(settings.front_doors.fronts()),
         door_bytes: Arc::new(Semaphore::new(front_doors::BYTES_MAX)),
@@ -123,6 +126,7 @@ async fn serve_with(settings: Settings, passed: Passed, database: &Database) -> 
         )),
         metrics: Arc::new(Metrics::new()),
         places,
+        passes_traces: settings.telemetry.trace_context == TraceContext::Forward,
         control: Handle::current(),
         open: Arc::new(Semaphore::new(settings.exchange.open_exchanges_max.get())),
         sounds: Arc::new(Semaphore::new(SOUNDS_MAX)),
@@ -205,9 +209,7 @@ fn listen(
 
     let equipment = Equipment {
         doors: doors(listen, workers, certificate)?.with_leaving(Arc::clone(&gateway.draining)),
-        tls: tls::client_config(&roots(&settings.upstream)).map_err(|error| {
-            Fatal::because(Code::Config, "TLS to providers cannot be set up", &error)
-        })?,
+        tls: tls(&settings.upstream)?,
         pool_limits: pool_limits(&settings.upstream),
         drain_places: settings.exchange.open_exchanges_max.get(),
         grace: Duration::from_secs(listen.shutdown_seconds),
@@ -215,6 +217,7 @@ fn listen(
     };
     let asking = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
     tokio::spawn(jobs::run(Arc::clone(gateway), asking, shutdown.clone()));
+    tokio::spawn(telemetry::push(Arc::clone(gateway), shutdown.clone()));
     let telling = Pool::new(Arc::clone(&equipment.tls), equipment.pool_limits.clone());
     tokio::spawn(webhooks::run(
         Arc::clone(gateway),
@@ -274,6 +277,11 @@ fn doors(
     let config = tls::showing(certificate)
         .map_err(|error| Fatal::because(Code::Config, "TLS to clients cannot be set up", &error))?;
     Ok(doors.with_tls(config))
+}
+
+fn tls(upstream: &settings::Upstream) -> Result<Arc<ClientConfig>, Fatal> {
+    tls::client_config(&roots(upstream))
+        .map_err(|error| Fatal::because(Code::Config, "TLS to providers cannot be set up", &error))
 }
 
 pub(crate) fn roots(upstream: &settings::Upstream) -> tls::Roots {
@@ -473,6 +481,7 @@ async fn drain(
         warn!("shutdown.cut: a worker did not end in time");
     }
     let unsettled = gateway.ledger.drain(LEDGER_DRAIN).await;
+    telemetry::finish(gateway).await;
     info!(connections_cut = cut, unsettled, "closed");
     if unsettled > 0 {
         return Err(Fatal::new(

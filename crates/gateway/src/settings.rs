@@ -4,6 +4,7 @@
 
 mod front_doors;
 mod jobs;
+mod telemetry;
 
 use std::{
     fmt,
@@ -18,6 +19,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 pub(crate) use self::{
     front_doors::{FrontDoors, Switch},
     jobs::Jobs,
+    telemetry::{Exporter, Protocol, Sampler, Telemetry, TraceContext},
 };
 
 /// Everything the operator sets.
@@ -31,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) jobs: Jobs,
     pub(crate) rates: Rates,
     pub(crate) log: Log,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// Where clients and operators connect.
@@ -315,6 +318,7 @@ impl Settings {
             jobs: area(&vars)?,
             rates: area(&vars)?,
             log: area(&vars)?,
+            telemetry: area(&vars)?,
         };
         settings.check()?;
         if settings.upstream.openai_url.is_none() {
@@ -325,6 +329,7 @@ impl Settings {
 
     fn check(&self) -> Result<(), SettingsError> {
         self.front_doors.check()?;
+        self.telemetry.check()?;
         let admin = self.listen.admin_address;
         if !admin.ip().is_loopback() && self.listen.admin_token.is_none() {
             return Err(SettingsError(format!(
@@ -571,6 +576,53 @@ mod tests {
     }
 
     #[test]
+    fn what_a_collector_is_told_by_must_be_readable() {
+        for (vars, says) in [
+            (
+                &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")][..],
+                "http/protobuf",
+            ),
+            (
+                &[("OTEL_EXPORTER_OTLP_HEADERS", "key-canary")],
+                "name=value",
+            ),
+            (
+                &[("OTEL_EXPORTER_OTLP_HEADERS", "a b=key-canary")],
+                "name=value",
+            ),
+            (&[("OTEL_TRACES_SAMPLER", "sometimes")], "traceidratio"),
+            (
+                &[("OTEL_TRACES_SAMPLER", "traceidratio")],
+                "OTEL_TRACES_SAMPLER_ARG",
+            ),
+            (
+                &[
+                    ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+                    ("OTEL_TRACES_SAMPLER_ARG", "2"),
+                ],
+                "between 0 and 1",
+            ),
+            (&[("TRACE_CONTEXT", "keep")], "forward"),
+            (
+                &[("OTEL_BSP_MAX_QUEUE_SIZE", "0")],
+                "OTEL_BSP_MAX_QUEUE_SIZE",
+            ),
+        ] {
+            let error = read(vars).unwrap_err();
+            assert!(
+                error.contains(says) && !error.contains("key-canary"),
+                "{error}"
+            );
+        }
+        let settings = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b, x = c=d")]).unwrap();
+        let headers = settings.telemetry.headers().unwrap();
+        assert_eq!(
+            headers,
+            [("api-key".into(), "a b".into()), ("x".into(), "c=d".into())]
+        );
+    }
+
+    #[test]
     fn a_secret_does_not_show_in_debug() {
         let settings = read(&[("OPENAI_API_KEY", "sk-canary")]).unwrap();
         assert!(!format!("{settings:?}").contains("sk-canary"));
@@ -583,6 +635,7 @@ mod tests {
             include_str!("settings.rs"),
             include_str!("settings/front_doors.rs"),
             include_str!("settings/jobs.rs"),
+            include_str!("settings/telemetry.rs"),
         ];
         let fields: BTreeSet<String> = files
             .concat()

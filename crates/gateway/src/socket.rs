@@ -30,7 +30,8 @@ use self::{
     turns::{Need, Turns, Wait},
 };
 use crate::{
-    admission, gateway::Entry, places::Place, record::Record, refusal::Refusal, worker::Worker,
+    admission, gateway::Entry, places::Place, record::Record, refusal::Refusal, telemetry::Trace,
+    worker::Worker,
 };
 
 /// How often it is looked whether the access token still holds, and whether the program must end.
@@ -48,6 +49,8 @@ pub(crate) struct Session {
     is_only: bool,
     upstream_key: Option<UpstreamKeyId>,
     entry: Entry,
+    /// Whose trace its turns belong to.
+    trace: Option<Box<Trace>>,
     turns: Mutex<Turns>,
     changed: Notify,
     /// When a byte last passed.
@@ -70,6 +73,7 @@ pub(crate) struct Opened {
     pub(crate) speech: Speech,
     pub(crate) model: Option<String>,
     pub(crate) transcribes_only: bool,
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 /// Both ends of a socket, once the handshake is through.
@@ -105,6 +109,7 @@ pub(crate) async fn run(opened: Opened, ends: Ends, mut record: Record) {
         is_only: opened.is_only,
         upstream_key: opened.upstream_key,
         entry: opened.entry,
+        trace: opened.trace,
         turns: Mutex::new(Turns::new(speech, opened.model, opened.transcribes_only)),
         changed: Notify::new(),
         active: Mutex::new(Instant::now()),

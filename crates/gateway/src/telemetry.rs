@@ -1,6 +1,8 @@
 //! What the program tells about itself: log lines and metrics.
 
+mod books;
 mod one_line;
+mod otlp;
 mod vitals;
 
 use std::{
@@ -19,7 +21,8 @@ use tariff::{Amount, Buckets};
 use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 
-use self::{one_line::OneLine, vitals::Vitals};
+pub(crate) use self::otlp::{Answered, Otlp, Told, Trace, finish, push};
+use self::{books::Books, one_line::OneLine, vitals::Vitals};
 use crate::{
     places::Standing,
     settings::{Log, LogFormat, SettingsError},
@@ -77,6 +80,7 @@ pub(crate) struct Metrics {
     /// Deliveries still to be made, by all gateways.
     pub(crate) webhook_deliveries_pending: Gauge,
     vitals: Vitals,
+    books: Books,
     /// 1 while the settle writer and `LISTEN` have their connections.
     database_connected: Gauge,
     /// From the request's facts to the hold.
@@ -165,6 +169,7 @@ impl Metrics {
             webhook_deliveries: Family::default(),
             webhook_deliveries_pending: Gauge::default(),
             vitals: Vitals::default(),
+            books: Books::default(),
             database_connected: Gauge::default(),
             journal_records: Gauge::default(),
             journal_bytes: Gauge::default(),
@@ -272,6 +277,7 @@ impl Metrics {
             self.webhook_deliveries_pending.clone(),
         );
         self.vitals.register(registry);
+        self.books.register(registry);
         registry.register(
             "first_gate_seconds",
             "From the request's facts to the hold",
@@ -293,6 +299,11 @@ impl Metrics {
     /// Counts the tasks of this runtime as well.
     pub(crate) fn watch(&self, runtime: Handle) {
         self.vitals.watch(runtime);
+    }
+
+    /// Counts the connections of this pool as well.
+    pub(crate) fn watch_pool(&self, pool: proxy::Pool) {
+        self.books.watch(pool);
     }
 
     /// Counts what was charged.
@@ -328,17 +339,13 @@ impl Metrics {
     pub(crate) fn text(&self, ledger: ledger::Stats, keys: Vec<Standing>) -> String {
         // Those that are gone are told no more.
         self.key_resting.clear();
-        for Standing {
-            upstream,
-            key,
-            rests,
-        } in keys
-        {
-            let key = key.map_or_else(|| "none".to_owned(), |id| id.to_string());
+        for standing in &keys {
+            let (upstream, key) = (standing.upstream.clone(), standing.key_name());
             self.key_resting
                 .get_or_create(&KeyLabels { upstream, key })
-                .set(i64::from(rests));
+                .set(i64::from(standing.rests));
         }
+        self.books.look(&ledger, &keys);
         self.settling
             .set(i64::try_from(ledger.settling).unwrap_or(i64::MAX));
         self.database_connected

@@ -6,7 +6,7 @@ mod post;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ledger::{Delivery, Recorded, Told, UpstreamEvent, UpstreamId};
@@ -23,8 +23,10 @@ use crate::{gateway::Gateway, health::Alarm, telemetry::OutcomeLabel};
 
 /// How often each process looks for deliveries that are due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often budgets are looked at, in such looks.
-const WATCH_EVERY: u32 = 5;
+/// How often budgets are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// And how much of the time at most: a look that took long is followed by a rest that many times as long.
+const REST_FACTOR: u32 = 20;
 /// Webhooks that are told at the same time.
 const WEBHOOKS_AT_ONCE: usize = 32;
 /// Deliveries that one webhook gets in a row.
@@ -46,16 +48,18 @@ pub(crate) async fn run(
     let busy = Busy::default();
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks = 0_u32;
+    let mut watch_at = Instant::now();
     loop {
         tokio::select! {
             _ = look.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        if looks.is_multiple_of(WATCH_EVERY) {
+        let begun = Instant::now();
+        if begun >= watch_at {
             watch(&gateway).await;
+            let rest = begun.elapsed().saturating_mul(REST_FACTOR);
+            watch_at = Instant::now() + rest.max(WATCH_EVERY);
         }
-        looks = looks.wrapping_add(1);
         let taken = busy.all();
         let free = WEBHOOKS_AT_ONCE.saturating_sub(taken.len());
         let free = i32::try_from(free).unwrap_or(i32::MAX);
@@ -85,7 +89,7 @@ async fn watch(gateway: &Gateway) {
     match gateway.ledger.watch_budgets().await {
         Ok(0) => {}
         Ok(events) => info!(events, "webhooks.events"),
-        Err(error) => tracing::debug!(%error, "webhooks.unwatched"),
+        Err(error) => warn!(%error, "webhooks.unwatched: budgets are looked at again later"),
     }
     if let Ok(pending) = gateway.ledger.pending_deliveries().await {
         gateway.metrics.webhook_deliveries_pending.set(pending);

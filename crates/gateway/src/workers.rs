@@ -94,9 +94,11 @@ async fn work(
     let (leave, left) = mpsc::channel(equipment.drain_places);
     let drains = tokio::spawn(drain::run(Arc::clone(&gateway), left));
     let hurry = gateway.hurry.clone();
+    let pool = Pool::new(equipment.tls, equipment.pool_limits);
+    gateway.metrics.watch_pool(pool.clone());
     let worker = Worker {
         gateway,
-        pool: Pool::new(equipment.tls, equipment.pool_limits),
+        pool,
         leave,
     };
     let drained = equipment

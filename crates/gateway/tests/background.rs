@@ -266,3 +266,17 @@ async fn openai_python_works_in_the_background_unmodified() {
     assert_eq!(bank.charge().await.get::<_, &str>("mark"), "estimated");
     bank.audited().await;
 }
+
+#[tokio::test]
+async fn what_came_out_in_the_background_is_its_maker_s() {
+    let bank = Bank::open().await;
+    let provider = Provider::new().await;
+    let (_turnpike, _) = begun(&bank, &provider).await;
+    let item = r#""output":[{"type":"reasoning","id":"rs_1","summary":[]}],"status""#;
+    let done = response("completed", USED).replace(r#""status""#, item);
+    *provider.stands.lock().unwrap() = done;
+    ended(&bank).await;
+    let parts = "select facts ->> 'parts' from turnpike.object where id = 'resp_1'";
+    assert_eq!(bank.one::<String>(parts).await, r#"["rs_1"]"#);
+    bank.audited().await;
+}

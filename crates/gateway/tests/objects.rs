@@ -229,3 +229,148 @@ async fn requests_go_where_what_they_name_is_kept() {
     assert_eq!(one.connections(), 0);
     bank.audited().await;
 }
+
+/// A provider whose answers have parts that it keeps under ids of their own.
+async fn of_parts() -> Upstream {
+    Upstream::scripted(move |mut wire: Wire| async move {
+        while wire.has_more().await {
+            let (head, _) = wire.read_message().await;
+            let answer = match head.start.split_whitespace().nth(1).unwrap() {
+                "/v1/chat/completions" => r#"{"id":"chatcmpl_a","model":"gpt-4o","choices":[{"message":{"role":"assistant","audio":{"id":"audio_a","data":"AA=="}}}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#.to_owned(),
+                "/v1/messages" => r#"{"id":"msg_m","type":"message","model":"gpt-4o","container":{"id":"container_a"},"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#.to_owned(),
+                _ => DONE.replace("ID", "resp_a").replace(
+                    r#""output":[]"#,
+                    r#""output":[{"type":"reasoning","id":"rs_a","summary":[]},{"type":"code_interpreter_call","id":"ci_a","container_id":"cntr_a"}]"#,
+                ),
+            };
+            wire.send(json(&answer)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn bodies_name_only_the_caller_s_items_recordings_and_containers() {
+    let bank = Bank::open().await;
+    let upstream = of_parts().await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let (maker, stranger) = (bank.token("").await, stranger(&bank).await);
+    let message = r#"{"model":"gpt-4o","max_tokens":9,"messages":[]}"#;
+    let making = [
+        MAKING[0],
+        (
+            "/v1/chat/completions",
+            r#"{"model":"gpt-4o","messages":[]}"#,
+        ),
+        ("/v1/messages", message),
+    ];
+    let naming = [
+        (
+            "/v1/responses",
+            r#"{"model":"gpt-4o","input":[{"type":"item_reference","id":"rs_a"}]}"#,
+            "input",
+        ),
+        (
+            "/v1/responses",
+            r#"{"model":"gpt-4o","input":[{"type":"reasoning","id":"rs_a","summary":[]}]}"#,
+            "input",
+        ),
+        (
+            "/v1/responses/input_tokens",
+            r#"{"model":"gpt-4o","input":[{"id":"ci_a"}]}"#,
+            "input",
+        ),
+        (
+            "/v1/conversations",
+            r#"{"items":[{"type":"item_reference","id":"rs_a"}]}"#,
+            "input",
+        ),
+        (
+            "/v1/responses",
+            r#"{"model":"gpt-4o","input":"x","tools":[{"type":"code_interpreter","container":"cntr_a"}]}"#,
+            "container",
+        ),
+        (
+            "/v1/chat/completions",
+            r#"{"model":"gpt-4o","messages":[{"role":"assistant","audio":{"id":"audio_a"}}]}"#,
+            "audio.id",
+        ),
+        (
+            "/v1/messages",
+            r#"{"model":"gpt-4o","max_tokens":9,"container":"container_a","messages":[]}"#,
+            "container",
+        ),
+    ];
+    for (path, body, param) in naming {
+        // Nobody has them yet.
+        let (head, said) = turnpike.post(path, &maker, body).await;
+        let said: serde_json::Value = serde_json::from_slice(&said).unwrap();
+        let error = (
+            head.status(),
+            &said["error"]["code"],
+            &said["error"]["param"],
+        );
+        let expected = (404, &"not_found".into(), &param.into());
+        assert!(
+            error == expected || path == "/v1/messages",
+            "{path} {body}: {said}"
+        );
+        assert_eq!(head.status(), 404);
+    }
+    assert_eq!(upstream.connections(), 0);
+    for (path, body) in making {
+        let (head, said) = turnpike.post(path, &maker, body).await;
+        assert_eq!(
+            head.status(),
+            200,
+            "{path}: {}",
+            String::from_utf8_lossy(&said)
+        );
+    }
+    for (path, body, _) in naming {
+        let (head, _) = turnpike.post(path, &stranger, body).await;
+        assert_eq!(head.status(), 404, "{path} {body}");
+        let (head, said) = turnpike.post(path, &maker, body).await;
+        assert_eq!(
+            head.status(),
+            200,
+            "{path} {body}: {}",
+            String::from_utf8_lossy(&said)
+        );
+    }
+    // They go with the answer that they are parts of.
+    let deleted = call("DELETE", "/v1/responses/resp_a", &maker);
+    assert_eq!(status(&turnpike, deleted).await.0, 200);
+    assert_eq!(
+        turnpike
+            .post(naming[0].0, &maker, naming[0].1)
+            .await
+            .0
+            .status(),
+        404
+    );
+    bank.audited().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_stored_and_has_no_parts_is_not_noted() {
+    let bank = Bank::open().await;
+    let upstream = provider("a").await;
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
+    let token = bank.token("").await;
+    for (path, body) in [
+        (
+            "/v1/chat/completions",
+            r#"{"model":"gpt-4o","messages":[]}"#,
+        ),
+        (
+            "/v1/responses",
+            r#"{"model":"gpt-4o","input":"Hi","store":false}"#,
+        ),
+    ] {
+        let (head, _) = turnpike.post(path, &token, body).await;
+        assert_eq!(head.status(), 200, "{path}");
+    }
+    let objects = "select count(*) from turnpike.object";
+    assert_eq!(bank.one::<i64>(objects).await, 0);
+}

@@ -102,6 +102,29 @@ async fn what_a_token_is_not_for_is_refused() {
 }
 
 #[tokio::test]
+async fn a_socket_that_is_asked_for_as_a_page_is_426() {
+    let (bank, upstream, turnpike) = open().await;
+    let token = bank.token("").await;
+    for headers in [
+        "",
+        "Upgrade: websocket\r\n",
+        "Connection: Upgrade\r\nUpgrade: h2c\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+    ] {
+        let request = format!(
+            "GET /v1/realtime?model=gpt-4o HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
+        );
+        assert_eq!(
+            refused(&turnpike, request).await,
+            (426, "upgrade_required".to_owned()),
+            "{headers}"
+        );
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test]
 async fn rates_are_429_and_say_when() {
     let (bank, _upstream, turnpike) = open().await;
     let token = bank.token(", requests_per_minute => 2").await;

@@ -4,10 +4,13 @@ use std::{path::Path, process::Command};
 
 use testkit::upstream::{Upstream, answer, json, sse, sse_head};
 
-use crate::support::{Bank, Turnpike, command, eventually, post};
+use crate::{
+    support::{Bank, Turnpike, command, eventually, post},
+    telemetry::Collector,
+};
 
 /// What each secret is called here. None may be found anywhere.
-const CANARIES: [&str; 10] = [
+const CANARIES: [&str; 11] = [
     "prompt-canary",
     "answer-canary",
     "query-canary",
@@ -19,6 +22,7 @@ const CANARIES: [&str; 10] = [
     "error-canary",
     // The dialog key, as it is set.
     "ZGlhbG9nLWNhbmFyeS1kaWFsb2ctY2FuYXJ5LWRpYWw=",
+    "collector-canary",
 ];
 
 const ANSWER: &str = r#"{"id":"c","model":"gpt-4o","choices":[{"message":{"content":"answer-canary"}}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
@@ -118,7 +122,11 @@ async fn refusals(turnpike: &Turnpike, token: &str) {
     wire.reset();
 }
 
-fn settings(bank: &Bank, upstream: &Upstream) -> Vec<(&'static str, String)> {
+fn settings(
+    bank: &Bank,
+    upstream: &Upstream,
+    collector: &Collector,
+) -> Vec<(&'static str, String)> {
     let url = bank.db.url();
     let (scheme, host) = url.split_once('@').unwrap();
     let user = scheme
@@ -139,6 +147,11 @@ fn settings(bank: &Bank, upstream: &Upstream) -> Vec<(&'static str, String)> {
         ("DIALOG_KEY", CANARIES[9].into()),
         ("DOOR_AGENT", "on".into()),
         ("LOG_LEVEL", "trace".into()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "api-key=collector-canary".into(),
+        ),
     ]
 }
 
@@ -183,17 +196,18 @@ fn dump(bank: &Bank) -> String {
 async fn no_secret_is_found_where_it_does_not_belong() {
     let bank = Bank::open().await;
     let upstream = upstream().await;
+    let collector = Collector::start().await;
     let mut seen = Vec::new();
     let mut tokens = Vec::new();
     for format in ["text", "json"] {
-        let mut settings = settings(&bank, &upstream);
+        let mut settings = settings(&bank, &upstream, &collector);
         settings.push(("LOG_FORMAT", format.to_owned()));
-        let turnpike = Turnpike::start_with(&settings);
+        let mut turnpike = Turnpike::start_with(&settings);
         let token = bank.token("").await;
         for (endpoint, body) in BODIES.iter().cycle().take(BODIES.len() * 5) {
             let request = post(&format!("/v1/{endpoint}?key=query-canary"), &token, body).replace(
                 "Host:",
-                "X-Own: header-canary\r\nConnection: close\r\nHost:",
+                "tracestate: a=1\r\nbaggage: header-canary=1\r\nX-Own: header-canary\r\nConnection: close\r\nHost:",
             );
             let mut wire = testkit::raw::Wire::connect(turnpike.clients).await;
             wire.send(request).await;
@@ -238,6 +252,9 @@ async fn no_secret_is_found_where_it_does_not_belong() {
             let bytes = std::fs::read(&file).unwrap();
             seen.push((file.display().to_string(), bytes));
         }
+        // What is left for the collector goes to it.
+        turnpike.signal("TERM");
+        turnpike.ended().await;
         seen.push((format!("log {format}"), turnpike.log().into_bytes()));
         tokens.push(token);
     }
@@ -253,7 +270,7 @@ async fn no_secret_is_found_where_it_does_not_belong() {
         &["token", "revoke", "token-canary-unknown"],
         &["nonsense"],
     ] {
-        let output = command(&settings(&bank, &upstream))
+        let output = command(&settings(&bank, &upstream, &collector))
             .args(arguments)
             .output()
             .unwrap();
@@ -263,6 +280,10 @@ async fn no_secret_is_found_where_it_does_not_belong() {
         assert!(!said.contains("panicked"), "{arguments:?}: {said}");
         seen.push((told, said.replace("token-canary-unknown", "").into_bytes()));
     }
+    for (path, body) in collector.received() {
+        seen.push((format!("the collector, {path}"), body));
+    }
+    assert!(collector.spans().len() > 60, "they came there");
     seen.push(("the database".to_owned(), dump(&bank).into_bytes()));
     let canaries = CANARIES
         .iter()

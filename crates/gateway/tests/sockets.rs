@@ -1,5 +1,7 @@
 //! WebSockets through a running gateway: money is held turn by turn, bytes pass as they are.
 
+mod ends;
+
 use testkit::{
     raw::{Wire, patiently},
     socket::{CLOSE, PING, SWITCHING, TEXT, frame, handshake, read_frame, read_text, says, tells},
@@ -14,14 +16,15 @@ const PRICES: &str = "
 
 const PATH: &str = "/v1/realtime?model=gpt-realtime";
 const CREATE: &str = r#"{"type":"response.create","event_id":"e1"}"#;
-const CREATED: &str = r#"{"type":"response.created","response":{"id":"resp_1"}}"#;
-const SPOKEN: &str =
+pub(crate) const CREATED: &str = r#"{"type":"response.created","response":{"id":"resp_1"}}"#;
+pub(crate) const SPOKEN: &str =
     r#"{"type":"response.output_audio.delta","response_id":"resp_1","delta":"AAAA"}"#;
 /// 32 x 4 + 26 x 32 + 64 x 0.40 + 28 x 16 + 69 x 64
-const DONE: &str = r#"{"type":"response.done","response":{"id":"resp_1","status":"completed","usage":{"total_tokens":219,"input_tokens":122,"output_tokens":97,"input_token_details":{"text_tokens":96,"audio_tokens":26,"image_tokens":0,"cached_tokens":64,"cached_tokens_details":{"text_tokens":64,"audio_tokens":0,"image_tokens":0}},"output_token_details":{"text_tokens":28,"audio_tokens":69}}}}"#;
-const DONE_COSTS: i64 = 5_849_600;
+pub(crate) const DONE: &str = r#"{"type":"response.done","response":{"id":"resp_1","status":"completed","usage":{"total_tokens":219,"input_tokens":122,"output_tokens":97,"input_token_details":{"text_tokens":96,"audio_tokens":26,"image_tokens":0,"cached_tokens":64,"cached_tokens_details":{"text_tokens":64,"audio_tokens":0,"image_tokens":0}},"output_token_details":{"text_tokens":28,"audio_tokens":69}}}}"#;
+pub(crate) const DONE_COSTS: i64 = 5_849_600;
 
-async fn bank() -> Bank {
+/// A bank with the prices of realtime models.
+pub(crate) async fn bank() -> Bank {
     let bank = Bank::open().await;
     bank.sql.batch_execute(PRICES).await.unwrap();
     bank

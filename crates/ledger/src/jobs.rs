@@ -144,11 +144,15 @@ impl Ledger {
     pub async fn settle_job(
         &self,
         job: &OpenJob,
-        charges: Vec<Charge>,
+        mut charges: Vec<Charge>,
     ) -> Result<bool, LedgerError> {
         if charges.is_empty() {
             return self.release_job(job).await;
         }
+        // First, so that no client hears of parts which are not noted: repeating changes nothing.
+        let objects = charges.iter_mut().filter_map(|charge| charge.object.take());
+        let objects: Vec<_> = objects.map(|object| *object).collect();
+        self.record_objects(&objects).await?;
         let mut left = job.held;
         let mut settlements = Vec::with_capacity(charges.len());
         for (at, charge) in (0_u16..).zip(charges) {

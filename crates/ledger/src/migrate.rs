@@ -25,8 +25,19 @@ pub struct Report {
 /// # Errors
 /// [`LedgerError::is_migration`] when a newer program's migration does not go with this program, or an applied file was edited since.
 pub async fn run(config: &Config) -> Result<Report, LedgerError> {
+    run_told(config, |_, _| {}).await
+}
+
+/// The same, telling after each file how many of how many are through.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_told(
+    config: &Config,
+    told: impl FnMut(usize, usize),
+) -> Result<Report, LedgerError> {
     let mut session = config.direct_connector()?.open().await?;
-    apply(&mut session.client).await
+    apply_files(&mut session.client, FILES, told).await
 }
 
 /// The files that [`run`] would apply, by name. Changes nothing; the gateway's own role may ask, on a bare database too.
@@ -86,7 +97,7 @@ async fn still_pending(client: &mut Client) -> Result<Vec<&'static str>, LedgerE
 /// # Errors
 /// As [`run`].
 pub async fn apply(client: &mut Client) -> Result<Report, LedgerError> {
-    apply_files(client, FILES).await
+    apply_files(client, FILES, |_, _| {}).await
 }
 
 /// A name for what all files together make, for templates.
@@ -107,12 +118,14 @@ pub fn fingerprint() -> String {
 async fn apply_files(
     client: &mut Client,
     files: &[(i32, &'static str, &str)],
+    mut told: impl FnMut(usize, usize),
 ) -> Result<Report, LedgerError> {
     let mut report = Report {
         applied: Vec::new(),
         version: 0,
     };
-    for &(version, name, text) in files {
+    for (through, &(version, name, text)) in files.iter().enumerate() {
+        told(through, files.len());
         // One transaction for each file and its record; the lock goes with the transaction, so that a pooler is fine.
         let transaction = client.transaction().await?;
         let done = begin(&transaction, files).await?;

@@ -30,10 +30,22 @@ pub struct NewObject {
     pub model: Option<String>,
     /// What it belongs to.
     pub parent: Option<String>,
-    /// What bounds the cost of what is made of it: JSON, counts and lengths, never contents.
+    /// What bounds the cost of what is made of it, or its parts: JSON, counts and lengths and ids, never contents.
     pub facts: Option<String>,
     /// For how long the provider keeps it. `None`: until it is deleted.
     pub kept: Option<Duration>,
+}
+
+impl NewObject {
+    /// The same with parts that are kept under these ids; those that nobody could ask for are left out.
+    #[must_use]
+    pub fn with_parts(mut self, ids: &[String]) -> Self {
+        let ids: Vec<_> = ids.iter().filter(|id| is_id(id)).collect();
+        if !ids.is_empty() {
+            self.facts = Some(serde_json::json!({ "parts": ids }).to_string());
+        }
+        self
+    }
 }
 
 /// An object of an account's.
@@ -102,17 +114,38 @@ impl Ledger {
         account: AccountId,
         ids: &[&str],
     ) -> Result<Vec<Object>, LedgerError> {
+        self.looked_up(OWNED, account, ids).await
+    }
+
+    async fn looked_up(
+        &self,
+        statement: &'static str,
+        account: AccountId,
+        ids: &[&str],
+    ) -> Result<Vec<Object>, LedgerError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let params: Params<'_> = &[(&account.0, Type::INT8), (&ids, Type::TEXT_ARRAY)];
-        let rows = self.query(OWNED, params).await?;
+        let rows = self.query(statement, params).await?;
         if rows.len() < ids.len() && self.stats().journal_records > 0 {
             return Err(LedgerError::unavailable(
                 "what was settled while Postgres was away is not yet there",
             ));
         }
         rows.iter().map(object).collect()
+    }
+
+    /// The account's answers that have these parts: one for each part that is found, with the part's id and the kind `part`.
+    ///
+    /// # Errors
+    /// As [`Ledger::owned`].
+    pub async fn owned_parts(
+        &self,
+        account: AccountId,
+        ids: &[&str],
+    ) -> Result<Vec<Object>, LedgerError> {
+        self.looked_up(OWNED_PARTS, account, ids).await
     }
 
     /// The account's objects of a kind, the newest first: at most so many, of those made before `before` where it names one.
@@ -243,6 +276,11 @@ const KEEP: &str = "select turnpike.keep_objects($1, $2, $3, $4, $5, $6, $7, $8,
 const OWNED: &str = "
     select id, kind, token_id, upstream_id, upstream_key_id, model, parent, facts::text from turnpike.object
      where id = any ($2) and account_id = $1 and (expires_at is null or expires_at > now())";
+const OWNED_PARTS: &str = "
+    select p.id, 'part', o.token_id, o.upstream_id, o.upstream_key_id, o.model, o.id, null::text
+      from turnpike.object as o cross join lateral jsonb_array_elements_text(o.facts -> 'parts') as p (id)
+     where o.facts ? 'parts' and o.facts -> 'parts' ?| $2 and p.id = any ($2)
+       and o.account_id = $1 and (o.expires_at is null or o.expires_at > now())";
 const LISTED: &str = "
     select id, kind, token_id, upstream_id, upstream_key_id, model, parent, facts::text from turnpike.object as o
      where account_id = $1 and kind = $2 and (expires_at is null or expires_at > now())

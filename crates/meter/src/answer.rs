@@ -59,6 +59,8 @@ pub struct Reading {
     pub model: Option<String>,
     /// The first non-empty id of the answer.
     pub response_id: Option<String>,
+    /// Ids under which the provider keeps parts of it: items of a response, containers, recordings of a chat.
+    pub parts: Vec<String>,
     /// A status of 400 or more, a top-level `error`, or an error event.
     pub is_error: bool,
     /// The terminal event was seen. Some providers send none (no `[DONE]`): see `finished`.

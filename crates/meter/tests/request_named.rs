@@ -84,6 +84,73 @@ fn every_way_to_name_something_kept_is_told() {
 }
 
 #[test]
+fn an_item_whose_content_stands_elsewhere_is_named_by_its_id() {
+    for key in ["input", "items"] {
+        for item in [
+            r#"{"type":"item_reference","id":"x_1"}"#,
+            r#"{"id":"x_1"}"#,
+            r#"{"id":"x_1","type":null}"#,
+            r#"{"id":"x_1","type":"message","type":"item_reference"}"#,
+            r#"{"id":"x_1","type":"item_reference","type":"message"}"#,
+            r#"{"id":"x_1","type":"item_reference","encrypted_content":"s"}"#,
+            r#"{"id":"x_1","role":"user"}"#,
+            r#"{"type":"reasoning","id":"x_1","summary":[]}"#,
+            r#"{"type":"reasoning","id":"x_1","encrypted_content":null}"#,
+            r#"{"type":"reasoning","id":"x_1","encrypted_content":"s","encrypted_content":null}"#,
+            r#"{"type":"image_generation_call","Id":"x_1"}"#,
+            r#"{"type":"\u0069tem_reference","\u0069d":"x_1"}"#,
+            r#"{"type":"of_next_year","id":"x_1"}"#,
+        ] {
+            let body = format!(
+                r#"{{"{key}":[{{"type":"message","role":"user","content":"Hi"}},{item}]}}"#
+            );
+            assert_eq!(
+                named(Api::Responses, &body),
+                one(What::Item, "x_1"),
+                "{item}"
+            );
+        }
+        for item in [
+            r#"{"type":"message","id":"x_1","role":"assistant","content":[{"type":"output_text","text":"id","id":"x_2"}]}"#,
+            r#"{"id":"x_1","role":"assistant","content":"Hi"}"#,
+            r#"{"type":"function_call","id":"x_1","call_id":"c","name":"f","arguments":"{\"id\":\"x_2\"}"}"#,
+            r#"{"type":"reasoning","id":"x_1","summary":[],"encrypted_content":"s"}"#,
+            r#"{"type":"reasoning","id":null,"summary":[]}"#,
+            r#"{"type":"reasoning","summary":[]}"#,
+        ] {
+            let body = format!(r#"{{"{key}":[{item}]}}"#);
+            assert_eq!(named(Api::Responses, &body), [], "{item}");
+        }
+    }
+    // What one item has shown does not speak for the next.
+    assert_eq!(
+        named(
+            Api::Responses,
+            r#"{"input":[{"type":"reasoning","id":"a","encrypted_content":"s"},{"type":"reasoning","id":"b"}]}"#
+        ),
+        one(What::Item, "b")
+    );
+    assert_eq!(named(Api::Embeddings, r#"{"input":[{"id":"x_1"}]}"#), []);
+}
+
+#[test]
+fn an_earlier_recording_is_named_by_the_id_of_a_message_s_audio() {
+    let chat = |body: &str| named(Api::ChatCompletions, body);
+    assert_eq!(
+        chat(
+            r#"{"audio":{"voice":"alloy","format":"wav"},"messages":[{"role":"assistant","audio":{"id":"audio_1"}}]}"#
+        ),
+        one(What::Recording, "audio_1")
+    );
+    for body in [
+        r#"{"audio":{"voice":"alloy","id":"x"},"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"AA==","format":"wav"}}]}]}"#,
+        r#"{"messages":[{"role":"assistant","audio":null},{"role":"assistant","audio":"AA=="},{"role":"user","audio":["AA=="]}]}"#,
+    ] {
+        assert_eq!(chat(body), [], "{body}");
+    }
+}
+
+#[test]
 fn what_only_looks_like_a_name_is_none() {
     let body = r#"{"messages":[{"role":"assistant","content":[{"type":"tool_use","input":{"file_id":"mine","deep":{"file_ids":["mine"]}}},{"type":"document","source":{"file_id":"file_1"}}]}]}"#;
     assert_eq!(named(Api::Messages, body), one(What::File, "file_1"));
@@ -113,9 +180,18 @@ fn more_than_can_be_looked_up_are_refused() {
         format!(r#"{{"file_ids":[{}]}}"#, ids.join(","))
     };
     assert_eq!(named(Api::Responses, &body(100)).len(), 100);
-    let mut scanner = RequestScanner::new(Api::Responses);
-    let error = scanner.push(body(101).as_bytes()).unwrap_err();
-    assert_eq!(error.code(), "too_many_objects");
+    let items = |count: usize| {
+        let items: Vec<_> = (0..count)
+            .map(|at| format!(r#"{{"id":"i{at}"}}"#))
+            .collect();
+        format!(r#"{{"input":[{}]}}"#, items.join(","))
+    };
+    assert_eq!(named(Api::Responses, &items(100)).len(), 100);
+    for body in [body(101), items(101)] {
+        let mut scanner = RequestScanner::new(Api::Responses);
+        let error = scanner.push(body.as_bytes()).unwrap_err();
+        assert_eq!(error.code(), "too_many_objects");
+    }
 }
 
 #[test]

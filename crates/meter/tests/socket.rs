@@ -334,3 +334,10 @@ fn a_request_in_an_event_is_read_as_over_http() {
         "{refused:?}"
     );
 }
+
+/// Found by fuzzing: a ping in the same bytes as a fragment of no JSON hid it, until the next bytes came.
+#[test]
+fn a_message_that_is_wrong_is_told_before_the_control_frame_behind_it() {
+    let bytes = [frame(0x01, b"no", MASK), frame(0x89, b"", MASK)].concat();
+    assert_eq!(events(&bytes), Err(SocketError::NotJson));
+}

@@ -81,12 +81,39 @@ impl fmt::Debug for Credential {
 /// so that a chunked body stays one.
 #[must_use]
 pub fn upstream_request_headers(client: &HeaderMap, credential: Option<&Credential>) -> HeaderMap {
+    upstream_headers(client, credential, Tracing::Stays)
+}
+
+/// Whether the W3C trace context of a client (`traceparent`, `tracestate`) goes up. Only where the operator says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tracing {
+    /// It stays here.
+    #[default]
+    Stays,
+    /// It goes up as it is, in its place.
+    Crosses,
+}
+
+/// [`upstream_request_headers`] with or without the client's trace context.
+#[must_use]
+pub fn upstream_headers(
+    client: &HeaderMap,
+    credential: Option<&Credential>,
+    tracing: Tracing,
+) -> HeaderMap {
     let index = &*rules::REQUEST_INDEX;
     let listed = listed_by_connection(client);
     let mut pending = credential;
     let mut kept = HeaderMap::with_capacity(client.len() + 1);
     for (name, value) in client {
         match index.verdict(name) {
+            Verdict::Stays
+                if tracing == Tracing::Crosses
+                    && rules::TRACE_CONTEXT.contains(&name.as_str())
+                    && crosses(name, value, &listed) =>
+            {
+                kept.append(name, value.clone());
+            }
             Verdict::Stays => {}
             Verdict::Credential => {
                 if let Some(Credential { name, value }) = pending.take() {
@@ -117,8 +144,12 @@ pub const TOKEN_PROTOCOL: &str = "openai-insecure-api-key.";
 /// extension is offered, since an observer could not read what one changes, and an access token among the
 /// subprotocols stays here.
 #[must_use]
-pub fn upstream_socket_headers(client: &HeaderMap, credential: Option<&Credential>) -> HeaderMap {
-    let plain = upstream_request_headers(client, credential);
+pub fn upstream_socket_headers(
+    client: &HeaderMap,
+    credential: Option<&Credential>,
+    tracing: Tracing,
+) -> HeaderMap {
+    let plain = upstream_headers(client, credential, tracing);
     let mut kept = HeaderMap::with_capacity(plain.len() + 6);
     let mut is_named = false;
     for (name, value) in client {

@@ -121,6 +121,16 @@ impl Pool {
         }
     }
 
+    /// How many connections are in use now.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        let hosts = self.shared.hosts.lock();
+        let hosts = hosts.unwrap_or_else(std::sync::PoisonError::into_inner);
+        hosts
+            .values()
+            .fold(0_usize, |sum, host| sum.saturating_add(host.busy()))
+    }
+
     /// Sends a request and waits for the head of its answer.
     ///
     /// The request's URI is taken as path and query under the target's base. Its headers go as they are, but for

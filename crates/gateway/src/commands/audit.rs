@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use ledger::admin::{Admin, AuditRow};
 use serde_json::{Value, json};
 
-use super::{found, table::Table};
+use super::{found, progress, table::Table};
 use crate::{cli::Audit, fatal::Fatal};
 
 pub(super) async fn run(command: &Audit, admin: &Admin) -> Result<ExitCode, Fatal> {
-    let rows = admin.audit().await?;
+    let rows = progress::waiting("auditing the books", admin.audit()).await?;
     if command.json {
         let rows: Vec<Value> = rows.iter().map(as_json).collect();
         println!("{:#}", Value::from(rows));

@@ -5,7 +5,7 @@ use std::path::Path;
 use ledger::admin::{Admin, Imported, NewPrice};
 use tariff::{Amount, Price};
 
-use super::{now_ms, table::Table};
+use super::{now_ms, progress, table::Table};
 use crate::{
     cli::{self, Import, SetPrice},
     fatal::{Fatal, io_code},
@@ -45,9 +45,9 @@ async fn import(import: Import, admin: &mut Admin) -> Result<(), Fatal> {
         println!("{} price rows would be set", list.prices.len());
         return Ok(());
     }
-    let Imported { set, unchanged } = admin
-        .import_prices(&shipped::rows(list.prices, &name))
-        .await?;
+    let rows = shipped::rows(list.prices, &name);
+    let importing = admin.import_prices(&rows);
+    let Imported { set, unchanged } = progress::waiting("importing prices", importing).await?;
     println!("{set} price rows set, {unchanged} unchanged");
     Ok(())
 }

@@ -7,7 +7,7 @@ use ledger::admin::{self, Admin, UsageRow};
 use serde_json::{Value, json};
 use tariff::Amount;
 
-use super::{now_ms, table::Table};
+use super::{now_ms, progress, table::Table};
 use crate::{
     cli::{Usage, UsageBy},
     fatal::{Code, Fatal},
@@ -39,9 +39,8 @@ pub(super) async fn run(command: &Usage, admin: &Admin) -> Result<(), Fatal> {
             "--until is not after --since, so nothing lies between them",
         ));
     }
-    let rows = admin
-        .usage(by, since_ms, until_ms, command.account.as_deref())
-        .await?;
+    let asked = admin.usage(by, since_ms, until_ms, command.account.as_deref());
+    let rows = progress::waiting("adding up", asked).await?;
     if command.json {
         let rows: Vec<Value> = rows.iter().map(|row| as_json(head, row)).collect();
         println!("{:#}", Value::from(rows));

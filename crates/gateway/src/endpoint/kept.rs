@@ -5,6 +5,8 @@
 pub(crate) enum Kind {
     Response,
     ChatCompletion,
+    /// Anthropic's: only its container is kept.
+    Message,
     Conversation,
     File,
     Upload,
@@ -30,9 +32,10 @@ pub(crate) enum Act {
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Response,
         Self::ChatCompletion,
+        Self::Message,
         Self::Conversation,
         Self::File,
         Self::Upload,
@@ -47,6 +50,7 @@ impl Kind {
         match self {
             Self::Response => "response",
             Self::ChatCompletion => "chat_completion",
+            Self::Message => "message",
             Self::Conversation => "conversation",
             Self::File => "file",
             Self::Upload => "upload",
@@ -62,6 +66,7 @@ impl Kind {
         match self {
             Self::Response => "response",
             Self::ChatCompletion => "chat completion",
+            Self::Message => "message",
             Self::Conversation => "conversation",
             Self::File => "file",
             Self::Upload => "upload",

@@ -147,6 +147,7 @@ const fn creates(path: &str) -> Option<Kind> {
     match path.as_bytes() {
         b"/responses" => Some(Kind::Response),
         b"/chat/completions" => Some(Kind::ChatCompletion),
+        b"/messages" => Some(Kind::Message),
         _ => None,
     }
 }
@@ -211,9 +212,10 @@ pub(crate) static TABLE: &[Row] = &[
         BodyKind::Json,
         BoundBy::Tokens,
     ),
-    free("/responses/input_tokens"),
+    // Free, and counts what its body names.
+    kept(Method::POST, "/responses/input_tokens", "free", Act::Change),
     post("/messages", Api::Messages, BodyKind::Json, BoundBy::Tokens),
-    free("/messages/count_tokens"),
+    kept(Method::POST, "/messages/count_tokens", "free", Act::Change),
     free("/moderations"),
     post(
         "/images/generations",

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request, uri::PathAndQuery};
 use http_body::Body;
 use ledger::{AccessToken, Dialect, SecretSource};
-use proxy::{Answer, BoxError, Pool, SendError, SendErrorKind, Whole, headers};
+use proxy::{
+    Answer, BoxError, Pool, SendError, SendErrorKind, Whole,
+    headers::{self, Tracing},
+};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -112,9 +115,10 @@ where
     *request.uri_mut() = upstream_uri(&route.path, route.place.query.as_deref(), &head.uri);
     // The case of header names is kept here by hyper.
     *request.extensions_mut() = head.extensions.clone();
-    *request.headers_mut() = headers::upstream_request_headers(
+    *request.headers_mut() = headers::upstream_headers(
         &head.headers,
         route.own.as_ref().or(route.place.credential.as_ref()),
+        tracing(head),
     );
     if plain {
         // The answer will be edited, and the length of the body has changed.
@@ -159,6 +163,7 @@ pub(super) async fn upgrade(
     *request.headers_mut() = headers::upstream_socket_headers(
         &head.headers,
         route.own.as_ref().or(route.place.credential.as_ref()),
+        tracing(head),
     );
     let sent = pool
         .upgrade(&route.place.target, &route.place.egress, request)
@@ -167,6 +172,11 @@ pub(super) async fn upgrade(
         note(&route.place, &sent);
     }
     sent
+}
+
+/// What the operator says of trace contexts, which `exchange` put beside the head; nothing is said where none may cross.
+fn tracing(head: &request::Parts) -> Tracing {
+    head.extensions.get().copied().unwrap_or_default()
 }
 
 /// Remembers how the place's key fared.

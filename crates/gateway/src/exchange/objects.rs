@@ -31,6 +31,9 @@ struct Wanted<'a> {
     param: Option<&'static str>,
 }
 
+/// What the ledger calls what stands in another object.
+const PART: &str = "part";
+
 impl<'a> Wanted<'a> {
     const fn in_path((kind, id): (Kind, &'a str)) -> Self {
         Self {
@@ -47,7 +50,9 @@ impl<'a> Wanted<'a> {
             What::Conversation => ("conversation", "conversation"),
             What::File => ("file", "file"),
             What::VectorStore => ("vector_store", "vector store"),
-            What::Container => ("container", "container"),
+            What::Container => (PART, "container"),
+            What::Item => (PART, "item"),
+            What::Recording => (PART, "audio"),
         };
         Self {
             kind,
@@ -59,13 +64,15 @@ impl<'a> Wanted<'a> {
 }
 
 /// How the body of a free request is read: for what it names.
-const FREE_BODY: Metered = Metered {
-    api: Api::Responses,
-    body: BodyKind::Json,
-    usage_on_request: false,
-    bound: BoundBy::Input,
-    creates: None,
-};
+const fn free_body(api: Api) -> Metered {
+    Metered {
+        api,
+        body: BodyKind::Json,
+        usage_on_request: false,
+        bound: BoundBy::Input,
+        creates: None,
+    }
+}
 
 /// Those objects, if they are all the caller's.
 ///
@@ -76,14 +83,18 @@ async fn owned(
     token: &AccessToken,
     wanted: &[Wanted<'_>],
 ) -> Result<Vec<Object>, Refusal> {
-    let mut ids: Vec<_> = wanted.iter().map(|want| want.id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let found = gateway
-        .ledger
-        .owned(token.account, &ids)
-        .await
-        .map_err(|error| unknown(&error))?;
+    let ids = |are_parts: bool| {
+        let those = wanted.iter().filter(|it| (it.kind == PART) == are_parts);
+        let mut ids: Vec<_> = those.map(|want| want.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    };
+    let ledger = &gateway.ledger;
+    let whole = ledger.owned(token.account, &ids(false)).await;
+    let mut found = whole.map_err(|error| unknown(&error))?;
+    let parts = ledger.owned_parts(token.account, &ids(true)).await;
+    found.extend(parts.map_err(|error| unknown(&error))?);
     let missing = wanted.iter().find(|want| {
         !found
             .iter()
@@ -180,10 +191,14 @@ pub(super) fn keeps(metered: &Metered, token: &AccessToken, facts: &RequestFacts
     let kind = metered.creates?;
     let is_kept = match kind {
         Kind::ChatCompletion => facts.stores == Some(true),
+        Kind::Message => false,
         _ => facts.stores != Some(false) || facts.background,
     };
-    is_kept.then_some(Keeps {
+    // Recordings and containers are kept whether or not the answer is.
+    let only_parts = !is_kept && kind != Kind::Response;
+    (is_kept || only_parts).then_some(Keeps {
         kind,
+        only_parts,
         account: token.account,
         token: token.id,
     })
@@ -262,7 +277,12 @@ impl Exchange {
         let whole = if body.is_end_stream() || matches!(head.method, Method::GET | Method::DELETE) {
             Err(body)
         } else {
-            let scanner = admission::scanner(&head.headers, &FREE_BODY)?;
+            let api = if endpoint.is_anthropic() {
+                Api::Messages
+            } else {
+                Api::Responses
+            };
+            let scanner = admission::scanner(&head.headers, &free_body(api))?;
             let patience = Duration::from_secs(gateway.settings.upload_seconds.get());
             let bounds = Bounds::of(&gateway.settings);
             let upload = upload::read(body, scanner, Need::Everything, bounds);

@@ -57,7 +57,7 @@ const fn is_work(kind: Kind) -> bool {
         | Kind::MessageBatch
         | Kind::Video
         | Kind::TuningJob => true,
-        Kind::Response | Kind::ChatCompletion | Kind::Conversation => false,
+        Kind::Response | Kind::ChatCompletion | Kind::Message | Kind::Conversation => false,
     }
 }
 
@@ -83,7 +83,10 @@ impl Exchange {
             self.must_be_over(&token, &object).await?;
         }
         let gateway = Arc::clone(&self.worker.gateway);
-        let place = self.keeping(&gateway.ledger.catalog(), &object)?;
+        let catalog = gateway.ledger.catalog();
+        let place = gateway
+            .places
+            .home(&catalog, object.upstream, object.upstream_key)?;
         self.record().upstream = Some(place.name.clone());
         let route = Route::new(Arc::clone(&place), true, &token, endpoint, None)?;
         let (head, body) = request.into_parts();

@@ -167,6 +167,7 @@ impl Exchange {
             speech,
             model,
             transcribes_only,
+            trace: record.trace.as_ref().map(|trace| trace.again()),
         };
         let ends = Ends {
             client,

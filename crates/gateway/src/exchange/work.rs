@@ -159,7 +159,9 @@ impl Exchange {
                 let asked = BatchRequest::read(&body).map_err(refuse)?;
                 let file = self.owned(token, Kind::File, &asked.input_file, "input_file_id");
                 let (object, file) = file.await?;
-                let place = self.keeping(catalog, &object)?;
+                let place = gateway
+                    .places
+                    .home(catalog, object.upstream, object.upstream_key)?;
                 let asks = file.batch.ok_or_else(|| {
                     invalid("input_file_id", "The file was not uploaded here in one piece with the purpose \"batch\", so what its requests may cost is not known: upload it so.", "unfit_for_batch")
                 })?;
@@ -234,7 +236,9 @@ impl Exchange {
                     .map(|(_, id)| id)
                     .unwrap_or_default();
                 let (object, _) = self.owned(token, Kind::Video, id, None).await?;
-                let place = self.keeping(catalog, &object)?;
+                let place = gateway
+                    .places
+                    .home(catalog, object.upstream, object.upstream_key)?;
                 let parent = work::object(&self.worker.pool, &place, Kind::Video.name(), id).await;
                 let parent = parent.map_err(|error| {
                     error!(%error, "video.parent_unknown");
@@ -263,7 +267,9 @@ impl Exchange {
                         "unfit_for_training",
                     ));
                 }
-                let place = self.keeping(catalog, &object)?;
+                let place = gateway
+                    .places
+                    .home(catalog, object.upstream, object.upstream_key)?;
                 let bounded = work::of_training(
                     asked.model,
                     file.bytes,
@@ -527,15 +533,6 @@ impl Exchange {
         let facts = object.facts.as_deref().map(serde_json::from_str);
         let facts = facts.and_then(Result::ok).unwrap_or_default();
         Ok((object, facts))
-    }
-
-    pub(super) fn keeping(
-        &self,
-        catalog: &Catalog,
-        object: &Object,
-    ) -> Result<Arc<Place>, Refusal> {
-        let places = &self.worker.gateway.places;
-        places.home(catalog, object.upstream, object.upstream_key)
     }
 
     /// An answer that was read whole, its bytes as they came.

@@ -11,7 +11,12 @@ use proxy::{Pool, headers};
 use serde::{Deserialize, Serialize};
 
 use super::{Verdict, charge, passage, priced};
-use crate::{gateway::Gateway, places::Place, reckon::Admitted};
+use crate::{
+    endpoint::Kind,
+    gateway::Gateway,
+    places::Place,
+    reckon::{Admitted, Keeps},
+};
 
 /// The most of an answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -72,7 +77,12 @@ pub(crate) fn admitted(catalog: &Arc<Catalog>, job: &OpenJob) -> Option<Admitted
             .map_or_else(CostBy::default, |upstream| upstream.cost),
         upstream: job.upstream,
         upstream_key: job.upstream_key,
-        keeps: None,
+        keeps: Some(Keeps {
+            kind: Kind::Response,
+            only_parts: false,
+            account: job.account,
+            token: job.token,
+        }),
     })
 }
 

@@ -85,6 +85,7 @@ impl Turn {
             http::Method::GET,
             session.endpoint,
         );
+        record.trace = session.trace.as_ref().map(|trace| trace.again());
         let opened = Self::admit(session, model, wanted, heard, &mut record).await;
         match opened {
             Ok((hold, admitted)) => Ok(Self {
@@ -135,6 +136,7 @@ impl Turn {
                 objects::are_here(gateway, &token, &facts, &session.place).await?;
                 keeps = (facts.stores != Some(false)).then_some(Keeps {
                     kind: Kind::Response,
+                    only_parts: false,
                     account: token.account,
                     token: token.id,
                 });
@@ -362,8 +364,7 @@ impl Turn {
                 if charge.mark == Mark::Bounded {
                     error!(exchange = %self.record.id, "socket.bounded: a turn cost more than its hold");
                 }
-                self.record
-                    .charged(charge.amount, charge.mark, &charge.buckets);
+                self.record.charged(&charge);
                 session.entry.used(charge.buckets.total());
                 self.hold.settle(charge)
             }

@@ -204,7 +204,7 @@ const RIGHTS: &str = "
            ('upstream_key', '{select}'), ('route', '{select}'), ('instance', '{select,insert,update}'),
            ('lease', '{select,insert,update,delete}'), ('hold', '{select,insert,delete}'), ('charge', '{select,insert}'),
            ('charge_key', '{select,insert}'), ('usage_day', '{select,insert,update}'),
-           ('object', '{select,insert,delete}'), ('job', '{select,insert,update,delete}'),
+           ('object', '{select,insert,update,delete}'), ('job', '{select,insert,update,delete}'),
            ('rate_window', '{select,insert,update,delete}'), ('rate_place', '{select,insert,update,delete}'),
            ('charge_unnumbered', '{insert}'), ('delivery', '{select}'), ('webhook', '{select}'),
            ('dialog', '{select,insert,update,delete}'), ('chatbot_cooldown', '{select,insert,update,delete}')),

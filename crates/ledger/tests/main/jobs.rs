@@ -260,3 +260,54 @@ async fn objects_are_their_account_s_who_was_told_first() {
         .unwrap();
     assert!(ledger.owned(books.account, &ids).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn parts_are_found_by_their_ids_and_are_those_of_the_first_who_was_told() {
+    let books = Books::with(1_000).await;
+    let ledger = books.ledger().await;
+    let plain = NewObject {
+        facts: None,
+        ..object(&books, "resp_1")
+    };
+    ledger
+        .record_objects(std::slice::from_ref(&plain))
+        .await
+        .unwrap();
+    let ids = ["rs_1".to_owned(), "not one".to_owned(), "cntr_1".to_owned()];
+    let found = async |account| {
+        let parts = ledger
+            .owned_parts(account, &["cntr_1", "rs_1", "rs_2"])
+            .await;
+        let mut parts: Vec<_> = parts
+            .unwrap()
+            .into_iter()
+            .map(|it| (it.id, it.kind, it.parent))
+            .collect();
+        parts.sort();
+        parts
+    };
+    assert_eq!(found(books.account).await, []);
+    let bob = ledger::AccountId(books.number("select turnpike.create_account('bob')").await);
+    let token = "select token_id from turnpike.issue_token('bob')";
+    let stolen = NewObject {
+        account: bob,
+        token: ledger::TokenId(books.number(token).await),
+        ..plain.clone()
+    };
+    // Another's add nothing; its maker's do, once.
+    for (whose, ids) in [
+        (stolen, &ids[..1]),
+        (plain.clone(), &ids[..]),
+        (plain, &ids[1..2]),
+    ] {
+        ledger
+            .record_objects(&[whose.with_parts(ids)])
+            .await
+            .unwrap();
+    }
+    let part = |id: &str| (id.to_owned(), "part".to_owned(), Some("resp_1".to_owned()));
+    assert_eq!(found(books.account).await, [part("cntr_1"), part("rs_1")]);
+    assert_eq!(found(bob).await, []);
+    ledger.forget_object(books.account, "resp_1").await.unwrap();
+    assert_eq!(found(books.account).await, []);
+}

@@ -168,6 +168,7 @@ async fn the_gateway_s_role_has_what_it_needs_and_no_more() {
             "make_dialog()",
             "migration: select",
             "number_charges()",
+            "object.facts: update",
             "object: delete insert select",
             "park_exchange()",
             "price: select",

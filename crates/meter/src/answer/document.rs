@@ -79,6 +79,7 @@ pub(super) fn reading(api: Api, harvest: &mut Harvest, is_complete: bool) -> Rea
         usage_raw,
         model: harvest.model.take(),
         response_id: harvest.id.take(),
+        parts: std::mem::take(&mut harvest.parts),
         images: harvest.images,
         audio_in_ms: harvest.duration_ms,
         audio_out_ms: None,

@@ -27,6 +27,8 @@ const SCRAP_BYTES_MAX: usize = 512;
 /// Models of one answer that are told apart. A breakdown of more adds up to less than the whole,
 /// and the whole counts.
 const SPLIT_MODELS_MAX: usize = 16;
+/// Parts of one answer whose ids are told.
+const PARTS_MAX: usize = 256;
 /// Iterations of one answer that are told apart.
 const ITERATIONS_MAX: usize = 512;
 
@@ -63,6 +65,8 @@ pub(super) struct Harvest {
     pub(super) duration_ms: Option<u64>,
     pub(super) model: Option<String>,
     pub(super) id: Option<String>,
+    /// What is kept of the answer under ids of their own, each once.
+    pub(super) parts: Vec<String>,
     pub(super) service_tier: Option<String>,
     pub(super) usage_tier: Option<String>,
     pub(super) region: Option<String>,
@@ -101,6 +105,7 @@ impl Harvest {
             duration_ms: None,
             model: None,
             id: None,
+            parts: Vec::new(),
             service_tier: None,
             usage_tier: None,
             region: None,
@@ -189,6 +194,15 @@ impl Harvest {
                 self.want(value);
             }
             _ => {}
+        }
+    }
+
+    fn note_part(&mut self, id: Option<String>) {
+        if let Some(id) = id
+            && self.parts.len() < PARTS_MAX
+            && !self.parts.contains(&id)
+        {
+            self.parts.push(id);
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) enum Place {
     ListedItem,
     /// `action` of an item.
     Action,
+    /// `audio` of a chat's message, `container` of a message of Anthropic's: kept under an id of its own.
+    Part,
     /// `tools` as the answer repeats them, and one of them.
     Offers,
     Offer,
@@ -118,6 +120,8 @@ pub(super) enum Value {
     ItemType,
     ActionType,
     Container,
+    /// The id of an item, or of what else is kept beside the answer.
+    PartId,
     OfferType,
     /// The model that an offered tool names: it makes images.
     ImageModel,
@@ -192,6 +196,9 @@ impl Place {
             (Self::Arguments, ..) => Self::Arguments,
             (Self::Parts, _, false) => Self::ContentPart,
             (Self::Output, _, false) => Self::Item,
+            (Self::Message, b"audio", false) if api == Api::ChatCompletions => Self::Part,
+            (Self::Root | Self::Response, b"container", false) if messages => Self::Part,
+            (Self::MessageDelta, b"container", false) => Self::Part,
             (Self::Usage(source), key, false) => match key {
                 b"prompt_tokens_details"
                 | b"prompt_token_details"
@@ -251,6 +258,7 @@ impl Place {
             (Self::ContentPart, b"text" | b"refusal") => Value::Text,
             (Self::Item | Self::ListedItem, b"type") => Value::ItemType,
             (Self::Item | Self::ListedItem, b"container_id") => Value::Container,
+            (Self::Item | Self::ListedItem | Self::Part, b"id") => Value::PartId,
             (Self::Action, b"type") => Value::ActionType,
             (Self::Offer, b"type") => Value::OfferType,
             (Self::Offer, b"model") => Value::ImageModel,

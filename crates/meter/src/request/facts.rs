@@ -28,6 +28,10 @@ pub enum What {
     VectorStore,
     /// `container`, itself or its `id`.
     Container,
+    /// An item of `input` whose content stands at the provider: `item_reference` and its like.
+    Item,
+    /// `audio.id` of a chat's earlier message.
+    Recording,
 }
 
 impl What {
@@ -40,6 +44,8 @@ impl What {
             Self::File => "file_id",
             Self::VectorStore => "vector_store_ids",
             Self::Container => "container",
+            Self::Item => "input",
+            Self::Recording => "audio.id",
         }
     }
 }

@@ -232,10 +232,16 @@ pub(super) const fn may_name_kept(api: Api) -> bool {
     )
 }
 
+/// Whether the entries of `input` may be items that the provider looks up.
+pub(super) const fn has_items(api: Api) -> bool {
+    matches!(api, Api::Responses | Api::Batches)
+}
+
 /// What a key below the top level names, wherever it stands. Compared as servers might read it: one too many costs an error, one too few
 /// would show a stranger's.
 pub(super) fn names_kept(key: &[u8]) -> Option<What> {
-    const NAMES: [(&str, What); 5] = [
+    const NAMES: [(&str, What); 6] = [
+        ("audio", What::Recording),
         ("file_id", What::File),
         ("file_ids", What::File),
         ("vector_store_ids", What::VectorStore),
@@ -283,6 +289,43 @@ pub(super) fn is_text_type(value: &[u8]) -> bool {
         b"reasoning.encrypted",
     ];
     TYPES.contains(&value)
+}
+
+/// What the id of an item in `input` means, by the item's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ItemId {
+    /// A label: what the model reads stands in the item.
+    Label,
+    /// A label where the item is sealed (`encrypted_content`), else what the model reads is looked up by it.
+    Sealed,
+    /// What the model reads is looked up by it. Also of types that nobody knows yet.
+    Reference,
+}
+
+pub(super) fn item_id(kind: &[u8]) -> ItemId {
+    const LABELS: [&[u8]; 13] = [
+        b"message",
+        b"function_call",
+        b"function_call_output",
+        b"custom_tool_call",
+        b"custom_tool_call_output",
+        b"computer_call",
+        b"computer_call_output",
+        b"local_shell_call",
+        b"local_shell_call_output",
+        b"shell_call",
+        b"shell_call_output",
+        b"apply_patch_call",
+        b"apply_patch_call_output",
+    ];
+    const SEALED: [&[u8]; 2] = [b"reasoning", b"compaction"];
+    if LABELS.contains(&kind) {
+        ItemId::Label
+    } else if SEALED.contains(&kind) {
+        ItemId::Sealed
+    } else {
+        ItemId::Reference
+    }
 }
 
 /// Values of `type` elsewhere whose content is not text, or does not stand in the body.

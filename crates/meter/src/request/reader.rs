@@ -1,9 +1,11 @@
 //! Turns what the lexer hears in a request into facts.
 
+mod item;
 mod passed;
 
 use tariff::SearchSize;
 
+use self::item::{Item, ItemKey};
 use super::{
     BodyErrorKind as K, RequestFacts,
     facts::What,
@@ -50,6 +52,8 @@ enum Want {
     ToolType,
     /// An id of something that the provider keeps.
     Named(What),
+    /// The id of an item, which may be one.
+    ItemId,
 }
 
 /// What the last key, below the top level, introduces.
@@ -94,6 +98,9 @@ pub(super) struct Reader {
     naming: Vec<Naming>,
     /// At which depth the object stands whose keys are a client's own: what a tool is called with.
     own_keys: Option<u32>,
+    /// The item now passing in `input`, and which of its keys.
+    item: Item,
+    item_key: Option<ItemKey>,
     /// What the object now passing in `tools` or `input` has shown.
     has_type: bool,
     has_id: bool,
@@ -126,6 +133,8 @@ impl Reader {
             nested: Nested::Nothing,
             naming: Vec::new(),
             own_keys: None,
+            item: Item::default(),
+            item_key: None,
             has_type: false,
             has_id: false,
             is_hosted: false,
@@ -265,6 +274,8 @@ impl Reader {
             return;
         }
         match kind {
+            // Elsewhere it is the sound itself, or how it shall be.
+            Kind::String | Kind::Array if what == What::Recording => {}
             Kind::String => self.want(Want::Named(what)),
             Kind::Array | Kind::Object => self.naming.push(Naming {
                 what,
@@ -292,6 +303,16 @@ impl Reader {
         }
     }
 
+    /// An element of `input` has passed.
+    fn end_item(&mut self, here: Here<'_>) -> Result<(), Refusal> {
+        self.facts.refers_outside |= self.has_id && !self.has_type;
+        for id in self.item.references() {
+            self.facts.refers_outside = true;
+            self.name(What::Item, id, here)?;
+        }
+        Ok(())
+    }
+
     /// Counts the characters that begin in `piece`.
     fn count_characters(&mut self, piece: &[u8]) {
         let begun = piece.iter().filter(|byte| **byte & 0xc0 != 0x80).count() as u64;
@@ -308,6 +329,9 @@ impl Reader {
     /// A value below the top level begins.
     fn nested_value(&mut self, kind: Kind, here: Here<'_>) -> Result<(), Refusal> {
         let nested = std::mem::replace(&mut self.nested, Nested::Nothing);
+        if let Some(key) = self.item_key.take() {
+            self.item.value(key, kind);
+        }
         if let Some(naming) = self.naming.last()
             && naming.depth == here.depth
             && naming.is_id
@@ -343,6 +367,7 @@ impl Reader {
             (Top::Prompt, 2) if self.api == Api::Completions => self.count_input(kind),
             (Top::Input, 2) if self.api == Api::Embeddings => self.count_input(kind),
             (Top::Tools | Top::Input, 2) => {
+                self.item = Item::default();
                 self.has_type = false;
                 self.has_id = false;
                 self.is_hosted = false;
@@ -358,7 +383,12 @@ impl Reader {
         }
         match nested {
             Nested::Outside => self.facts.refers_outside |= kind != Kind::Null,
-            Nested::Id => self.has_id = true,
+            Nested::Id => {
+                self.has_id = true;
+                if kind == Kind::String && keys::has_items(self.api) {
+                    self.want(Want::ItemId);
+                }
+            }
             Nested::OwnKeys if kind == Kind::Object => self.own_keys = Some(here.depth),
             Nested::Names(what) => {
                 self.facts.refers_outside |= kind != Kind::Null;
@@ -439,7 +469,7 @@ impl Visitor for Reader {
             (Kind::Object, 0) => self.facts.closed_at = here.offset().saturating_sub(1),
             (Kind::Object, 2) => match self.top {
                 Top::Tools => self.end_tool(),
-                Top::Input => self.facts.refers_outside |= self.has_id && !self.has_type,
+                Top::Input => self.end_item(here)?,
                 _ => {}
             },
             (Kind::Object | Kind::Array, _) => {}

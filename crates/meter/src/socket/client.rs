@@ -158,15 +158,13 @@ impl ClientSocket {
     /// [`SocketError`]: the message's last byte must not go up.
     pub fn read(&mut self, bytes: &[u8]) -> Result<ClientStep, SocketError> {
         let message = &mut self.message;
-        let step = self
-            .frames
-            .read(bytes, &mut |piece| message.push(piece))
-            .map_err(SocketError::Frame)?;
-        match step {
-            Step::More => match &self.message.wrong {
-                Some(wrong) => Err(wrong.clone()),
-                None => Ok(ClientStep::More),
-            },
+        let step = self.frames.read(bytes, &mut |piece| message.push(piece));
+        // Before a control frame between its fragments, too: what is wrong is told at the same byte however they are cut.
+        if let Some(wrong) = &self.message.wrong {
+            return Err(wrong.clone());
+        }
+        match step.map_err(SocketError::Frame)? {
+            Step::More => Ok(ClientStep::More),
             Step::Ends {
                 at,
                 message: Message::Data,

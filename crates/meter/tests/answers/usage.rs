@@ -438,3 +438,30 @@ fn an_answer_in_pretty_printed_json_is_read() {
     assert_eq!(reading.response_id.as_deref(), Some("resp_1"));
     assert!(reading.finished && reading.complete);
 }
+
+#[test]
+fn parts_that_are_kept_under_ids_of_their_own_are_told_once_each() {
+    let parts = |api, body: &str| read(api, body).parts;
+    let output = r#"[{"type":"reasoning","id":"rs_1","summary":[{"id":"no"}]},{"type":"code_interpreter_call","id":"ci_1","container_id":"cntr_1"},{"type":"message","id":"msg_1","content":[{"type":"output_text","id":"no"}]}]"#;
+    let told = ["rs_1", "ci_1", "cntr_1", "msg_1"];
+    assert_eq!(
+        parts(
+            Api::Responses,
+            &format!(r#"{{"id":"resp_1","status":"completed","output":{output}}}"#)
+        ),
+        told
+    );
+    let events = format!(
+        "event: response.output_item.added\ndata: {{\"type\":\"response.output_item.added\",\"item\":{{\"type\":\"reasoning\",\"id\":\"rs_1\"}}}}\n\nevent: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\"id\":\"resp_1\",\"status\":\"completed\",\"output\":{output}}}}}\n\n"
+    );
+    assert_eq!(parts(Api::Responses, &events), told);
+    let chat = r#"{"id":"c","choices":[{"message":{"audio":{"id":"audio_1","transcript":"x"}}},{"message":{"audio":null}}]}"#;
+    assert_eq!(parts(Api::ChatCompletions, chat), ["audio_1"]);
+    let chunks = "data: {\"id\":\"c\",\"choices\":[{\"delta\":{\"audio\":{\"id\":\"audio_1\"}}}]}\n\ndata: {\"id\":\"c\",\"choices\":[{\"delta\":{\"audio\":{\"id\":\"audio_1\",\"data\":\"AA==\"}}}]}\n\ndata: [DONE]\n\n";
+    assert_eq!(parts(Api::ChatCompletions, chunks), ["audio_1"]);
+    let message = r#"{"id":"msg_1","type":"message","container":{"id":"container_1","expires_at":"x"},"content":[{"type":"text","id":"no"}]}"#;
+    assert_eq!(parts(Api::Messages, message), ["container_1"]);
+    let many: Vec<_> = (0..300).map(|at| format!(r#"{{"id":"i{at}"}}"#)).collect();
+    let many = format!(r#"{{"output":[{}]}}"#, many.join(","));
+    assert_eq!(parts(Api::Responses, &many).len(), 256);
+}

@@ -88,6 +88,9 @@ pub(super) const REQUEST: Rules = Rules {
     ],
 };
 
+/// The two of W3C Trace Context, which an operator may let cross. `baggage` may say anything, and stays.
+pub(super) const TRACE_CONTEXT: &[&str] = &["traceparent", "tracestate"];
+
 /// What an upstream sends and a client does not get.
 pub(super) const RESPONSE: Rules = Rules {
     names: &[

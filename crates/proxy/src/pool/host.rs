@@ -89,6 +89,14 @@ impl Host {
         })
     }
 
+    /// Places taken.
+    pub(super) fn busy(&self) -> usize {
+        self.limits
+            .connections_max
+            .min(Semaphore::MAX_PERMITS)
+            .saturating_sub(self.places.available_permits())
+    }
+
     pub(super) fn idle_len(&self) -> usize {
         lock(&self.state).idle.len()
     }

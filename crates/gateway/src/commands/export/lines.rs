@@ -7,7 +7,8 @@ use std::{
 };
 
 use ledger::admin::NumberedCharge;
-use serde_json::{Map, Value as JsonValue};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::Value as JsonValue;
 use tariff::Amount;
 
 use super::{
@@ -156,7 +157,7 @@ pub(super) struct Json;
 
 impl Format for Json {
     fn line(&self, charge: &NumberedCharge, into: &mut Vec<u8>) -> io::Result<()> {
-        serde_json::to_writer(&mut *into, &object(charge))?;
+        serde_json::to_writer(&mut *into, &Object(charge))?;
         into.push(b'\n');
         Ok(())
     }
@@ -166,22 +167,27 @@ impl Format for Json {
     }
 }
 
-/// A charge by the names of its columns.
-fn object(charge: &NumberedCharge) -> Map<String, JsonValue> {
-    COLUMNS
-        .iter()
-        .map(|column| {
-            let value = match column.of(charge) {
-                Value::Null => JsonValue::Null,
-                Value::Int(number) => number.into(),
-                Value::Text(text) => text.into_owned().into(),
-                Value::Bool(yes) => yes.into(),
-                Value::Time(ms) => instant(ms).into(),
-                Value::Usd(nano) => Amount::from_nano(nano).to_string().into(),
-            };
-            (column.name.to_owned(), value)
-        })
-        .collect()
+/// A charge by the names of its columns, in their order.
+struct Object<'a>(&'a NumberedCharge);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(Some(COLUMNS.len()))?;
+        for column in COLUMNS {
+            let name = column.name;
+            match column.of(self.0) {
+                Value::Null => object.serialize_entry(name, &()),
+                Value::Int(number) => object.serialize_entry(name, &number),
+                Value::Text(text) => object.serialize_entry(name, &text),
+                Value::Bool(yes) => object.serialize_entry(name, &yes),
+                Value::Time(ms) => object.serialize_entry(name, &instant(ms)),
+                Value::Usd(nano) => {
+                    object.serialize_entry(name, &Amount::from_nano(nano).to_string())
+                }
+            }?;
+        }
+        object.end()
+    }
 }
 
 /// The last whole line of JSON: where it ends and its number.

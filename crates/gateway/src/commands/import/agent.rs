@@ -8,6 +8,7 @@ use ledger::{
 };
 use tariff::{Amount, Fees, Pattern, Price, PriceId, Rates, Tier};
 
+use super::super::progress::Progress;
 use crate::fatal::{Code, Fatal};
 
 /// USD per 1,000 tokens is this power of ten below USD per 1,000,000.
@@ -74,6 +75,7 @@ async fn usage(
         _ => None,
     };
     let (mut new, mut known, mut skipped, mut after) = (0_usize, 0_usize, 0_usize, i64::MIN);
+    let bar = Progress::counting("rows of usage");
     loop {
         let page = tables.usage(after).await?;
         let Some(last) = page.last() else { break };
@@ -93,7 +95,9 @@ async fn usage(
         new += added;
         known += owned.len().saturating_sub(added);
         skipped += all.saturating_sub(owned.len());
+        bar.at(new + known + skipped);
     }
+    drop(bar);
     println!("usage: {new} new, {known} known, {skipped} of nobody");
     Ok(())
 }

@@ -43,7 +43,15 @@ impl Harvest {
             }
             Value::ItemType => self.calls.item_type(bytes),
             Value::ActionType => self.calls.action_type(bytes),
-            Value::Container => self.calls.container(text()),
+            Value::Container => {
+                let id = text();
+                self.calls.container(id.clone());
+                self.note_part(id);
+            }
+            Value::PartId => {
+                let id = text();
+                self.note_part(id);
+            }
             Value::OfferType => self.calls.offered(bytes),
             Value::AnnotationType => self.calls.is_cited |= bytes == b"url_citation",
             Value::SearchesReported => {

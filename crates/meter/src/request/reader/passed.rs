@@ -2,12 +2,13 @@
 
 use tariff::SearchSize;
 
-use super::{NAMED_MAX, Nested, Reader, Refusal, Want};
+use super::{ItemKey, NAMED_MAX, Nested, Reader, Refusal, Want};
 use crate::{
     Api, StreamOptionsAt,
     lexer::Here,
     request::{
         BodyErrorKind as K, Named,
+        facts::What,
         keys::{self, DECIDING, INCLUDE_USAGE, Top},
     },
 };
@@ -120,7 +121,10 @@ impl Reader {
                 self.facts.refers_outside |= is_other;
             }
             Want::ContentType => {
-                self.facts.refers_outside |= !keys::is_text_type(self.scrap.bytes())
+                self.facts.refers_outside |= !keys::is_text_type(self.scrap.bytes());
+                if self.top == Top::Input && here.depth == 3 {
+                    self.item.of_type(self.scrap.bytes());
+                }
             }
             Want::OtherType => {
                 self.facts.refers_outside |= keys::is_outside_type(self.scrap.bytes())
@@ -128,13 +132,16 @@ impl Reader {
             Want::Named(what) => {
                 self.param = what.param();
                 let id = self.take_string(here)?;
-                let named = Named { what, id };
-                if !self.facts.named.contains(&named) {
-                    if self.facts.named.len() >= NAMED_MAX {
-                        return Err(self.refuse(K::TooManyNamed, here));
-                    }
-                    self.facts.named.push(named);
+                self.name(what, id, here)?;
+            }
+            Want::ItemId => {
+                self.param = What::Item.param();
+                let id = self.take_string(here)?;
+                // Each may be another's, whichever of them is read.
+                if self.item.ids.len() >= NAMED_MAX {
+                    return Err(self.refuse(K::TooManyNamed, here));
                 }
+                self.item.ids.push(id);
             }
             Want::ToolType => {
                 let name = self.scrap.bytes();
@@ -142,6 +149,20 @@ impl Reader {
                 self.is_search |= name.starts_with(b"web_search");
             }
         }
+        Ok(())
+    }
+
+    /// Something that the provider keeps is named.
+    pub(super) fn name(&mut self, what: What, id: String, here: Here<'_>) -> Result<(), Refusal> {
+        let named = Named { what, id };
+        if self.facts.named.contains(&named) {
+            return Ok(());
+        }
+        if self.facts.named.len() >= NAMED_MAX {
+            self.param = what.param();
+            return Err(self.refuse(K::TooManyNamed, here));
+        }
+        self.facts.named.push(named);
         Ok(())
     }
 
@@ -174,6 +195,10 @@ impl Reader {
         if self.api == Api::Responses && key == b"text" {
             self.top = Top::Exempt;
         }
+        // What a conversation is given.
+        if self.api == Api::Responses && keys::folds_to(key, "items") {
+            self.top = Top::Input;
+        }
         Ok(())
     }
 
@@ -186,7 +211,12 @@ impl Reader {
         {
             naming.is_id = keys::folds_to(key, "id");
         }
+        self.item_key = None;
+        if self.top == Top::Input && here.depth == 3 {
+            self.item_key = ItemKey::named(key);
+        }
         match (self.top, here.depth) {
+            (Top::Input, 3) if keys::folds_to(key, "id") => self.nested = Nested::Id,
             (Top::StreamOptions, 2) => {
                 self.param = "stream_options.include_usage";
                 if self.scrap.has_lone_surrogate() {
@@ -231,7 +261,6 @@ impl Reader {
             (Top::Tools, _) => {}
             _ if keys::names_outside(key) => self.nested = Nested::Outside,
             _ if keys::folds_to(key, "type") => self.nested = Nested::Type,
-            (Top::Input, 3) if key == b"id" => self.nested = Nested::Id,
             _ => {}
         }
         Ok(())
