@@ -163,10 +163,11 @@ impl Turnpike {
                     .find_map(|line| address_in(line.trim().strip_prefix(what)?));
                 match found {
                     Some(address) => return address,
-                    None if Instant::now() > deadline => panic!(
-                        "the program did not say where its {what} are:\n{}",
-                        self.log.lock().unwrap()
-                    ),
+                    None if Instant::now() > deadline => {
+                        // The lock must not be held while it panics: the log is shown then.
+                        let said = self.log();
+                        panic!("the program did not say where its {what} are:\n{said}");
+                    }
                     None => thread::yield_now(),
                 }
             }
