@@ -10,6 +10,8 @@ import unittest
 from openai import AsyncOpenAI, OpenAI
 
 client = OpenAI(max_retries=0)
+# A busy machine takes longer for a handshake than the ten seconds of the default.
+PATIENT = {"open_timeout": 60}
 
 
 def until(connection, kind):
@@ -21,7 +23,7 @@ def until(connection, kind):
 
 class Realtime(unittest.TestCase):
     def test_each_turn_has_its_usage(self):
-        with client.realtime.connect(model="gpt-realtime") as connection:
+        with client.realtime.connect(model="gpt-realtime", websocket_connection_options=PATIENT) as connection:
             for _ in range(2):
                 connection.response.create()
                 done = until(connection, "response.done")
@@ -29,7 +31,7 @@ class Realtime(unittest.TestCase):
 
     def test_async(self):
         async def turn():
-            async with AsyncOpenAI(max_retries=0).realtime.connect(model="gpt-realtime") as connection:
+            async with AsyncOpenAI(max_retries=0).realtime.connect(model="gpt-realtime", websocket_connection_options=PATIENT) as connection:
                 await connection.response.create()
                 async for event in connection:
                     if event.type == "response.done":
@@ -39,14 +41,14 @@ class Realtime(unittest.TestCase):
 
     def test_a_turn_that_no_budget_covers_is_told_as_an_error(self):
         poor = OpenAI(max_retries=0, api_key=os.environ["POOR_API_KEY"])
-        with poor.realtime.connect(model="gpt-realtime") as connection:
+        with poor.realtime.connect(model="gpt-realtime", websocket_connection_options=PATIENT) as connection:
             connection.response.create()
             self.assertEqual(until(connection, "error").error.code, "insufficient_quota")
 
 
 class Responses(unittest.TestCase):
     def test_a_response(self):
-        with client.responses.connect() as connection:
+        with client.responses.connect(websocket_connection_options=PATIENT) as connection:
             connection.send({"type": "response.create", "model": "gpt-4o", "input": "Hi", "max_output_tokens": 20})
             done = until(connection, "response.completed")
             self.assertEqual(done.response.usage.total_tokens, 15)
