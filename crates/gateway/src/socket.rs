@@ -1,6 +1,8 @@
 //! A WebSocket, from its handshake to its end: money is held turn by turn. Nothing is spent before the hold, nothing is
 //! finished before the charge: an event's last byte waits for either.
 
+mod audio;
+mod ids;
 mod parting;
 mod turn;
 mod turns;
@@ -16,7 +18,7 @@ use futures_util::future::join_all;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use ledger::{AccessToken, Catalog, UpstreamKeyId};
-use meter::{ClientSocket, ClientStep, Speech, UpstreamSocket, UpstreamStep};
+use meter::{ClientSocket, ClientStep, Reading, Speech, UpstreamSocket, UpstreamStep};
 use proxy::{
     Answer, Gate,
     socket::{Look, SocketEnd, Watcher},
@@ -27,7 +29,7 @@ use tracing::{error, warn};
 use self::{
     parting::Parting,
     turn::{Turn, Wanted},
-    turns::{Need, Turns, Wait},
+    turns::{Listening, Need, Turns, Wait},
 };
 use crate::{
     admission, gateway::Entry, places::Place, record::Record, refusal::Refusal, telemetry::Trace,
@@ -256,7 +258,8 @@ impl Session {
                 };
                 turn.lane = lane;
                 turn.event_id = event_id;
-                turn.is_doubtful = false;
+                turn.doubted_at = None;
+                turn.is_passed_by = false;
                 lock(&self.turns).add(turn);
             }
             Need::Audio { spare, listening } => {
@@ -294,6 +297,14 @@ impl Session {
                         reason: "its database does not answer",
                     }
                 });
+            }
+            Wait::Written { reading, ms } => return self.written(*reading, ms).await,
+            Wait::Spare { model } => {
+                let heard = lock(&self.turns).heard();
+                let wanted = Wanted::Response { output_limit: None };
+                let turn = Turn::open(self, &model, wanted, heard).await?;
+                lock(&self.turns).add_spare(turn);
+                return Ok(());
             }
             Wait::Late {
                 id,
@@ -333,6 +344,40 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// Charges an utterance that is written down. What else was heard is held for before its hold goes.
+    async fn written(&self, reading: Reading, ms: u64) -> Result<(), Refusal> {
+        let mut next: Option<Listening> = None;
+        let settling = loop {
+            let (model, covers_ms) = {
+                let mut turns = lock(&self.turns);
+                let covered = next.as_ref().map_or(0, |it| it.covers_ms);
+                match turns.uncovered(ms, covered) {
+                    Some(cover) => cover,
+                    None => break turns.written(self, reading, ms, next),
+                }
+            };
+            let wanted = Wanted::Listening { ms: covers_ms };
+            let opened = Turn::open(self, &model, wanted, turn::Heard::default()).await;
+            // The client may have said more meanwhile than the last one covers.
+            if let Some(before) = next.take() {
+                before.turn.release();
+            }
+            next = Some(Listening {
+                turn: opened?,
+                covers_ms,
+                model,
+            });
+        };
+        let unavailable = || Refusal::Unavailable {
+            reason: "its database does not answer",
+        };
+        let settling = settling.ok_or_else(unavailable)?;
+        settling.await.map_err(|error| {
+            error!(%error, "charge.not_durable: a transcription's last event is not released");
+            unavailable()
+        })
     }
 
     /// Looks whether anything but its peers ends the socket.
@@ -497,8 +542,14 @@ impl Watcher for Down {
         };
         // What only begins may be told of: the client hears why it goes no further.
         let is_beginning = matches!(&wait, Wait::Late { reading: None, .. });
+        // What takes the hold on stand-by has its hold: it may end before the socket does.
+        let is_held = matches!(&wait, Wait::Spare { .. });
         match self.session.meet_late(wait).await {
             Ok(()) => Gate::Open,
+            Err(refusal) if is_held => {
+                self.session.part(Parting::refused(&refusal));
+                Gate::Open
+            }
             Err(refusal) => {
                 self.session.part(Parting::refused(&refusal).at_once());
                 if is_beginning { Gate::Open } else { Gate::Shut }

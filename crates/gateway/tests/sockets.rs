@@ -1,6 +1,7 @@
 //! WebSockets through a running gateway: money is held turn by turn, bytes pass as they are.
 
 mod ends;
+mod holds;
 
 use testkit::{
     raw::{Wire, patiently},
@@ -15,7 +16,7 @@ const PRICES: &str = "
     select turnpike.set_price('gpt-4o-transcribe', input => 2.50, output => 10, input_audio => 6);";
 
 const PATH: &str = "/v1/realtime?model=gpt-realtime";
-const CREATE: &str = r#"{"type":"response.create","event_id":"e1"}"#;
+const CREATE: &str = r#"{"type":"response.create"}"#;
 pub(crate) const CREATED: &str = r#"{"type":"response.created","response":{"id":"resp_1"}}"#;
 pub(crate) const SPOKEN: &str =
     r#"{"type":"response.output_audio.delta","response_id":"resp_1","delta":"AAAA"}"#;

@@ -209,6 +209,14 @@ fn what_a_session_is_told_is_found() {
 }
 
 #[test]
+fn where_speech_ended_is_found() {
+    let events = says(r#"{"type":"input_audio_buffer.speech_stopped","audio_end_ms":2000}"#);
+    assert_eq!(events.unwrap()[0].facts.audio_end_ms, Some(2_000));
+    let events = says(r#"{"type":"a","audio_end_ms":"soon"}"#);
+    assert_eq!(events.unwrap()[0].facts.audio_end_ms, None);
+}
+
+#[test]
 fn messages_that_could_be_read_in_two_ways_are_refused() {
     for (text, wrong) in [
         (

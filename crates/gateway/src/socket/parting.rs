@@ -66,6 +66,16 @@ impl Parting {
         Self::new(1008, "invalid_request_error", "too_many_turns", message)
     }
 
+    pub(super) fn event_id_reused(id: &str) -> Self {
+        let message = format!(
+            "An event that asks for a response shares no id with another: `{id}` is used already. Give each event its own, or none."
+        );
+        Self {
+            param: Some("event_id".to_owned()),
+            ..Self::new(1008, "invalid_request_error", "event_id_reused", message)
+        }
+    }
+
     pub(super) fn other_model(model: &str) -> Self {
         let message = format!("A session keeps its model: open another socket for `{model}`.");
         Self::new(

@@ -1,13 +1,16 @@
 //! One turn of a socket: an exchange of its own, from its hold to its charge.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ledger::{End, Evidence, Hold, Mark, Settling};
-use meter::{Api, Reading, RequestFacts};
+use meter::{Api, Reading, RequestFacts, What};
 use tariff::{Buckets, Line, Units, Usage};
 use tracing::error;
 
-use super::Session;
+use super::{Session, lock};
 use crate::{
     admission,
     endpoint::{BodyKind, BoundBy, Kind, Metered},
@@ -19,7 +22,7 @@ use crate::{
 };
 
 /// Milliseconds of audio that a token stands for, heard and spoken (OpenAI).
-const MS_PER_TOKEN_HEARD: u64 = 100;
+pub(super) const MS_PER_TOKEN_HEARD: u64 = 100;
 const MS_PER_TOKEN_SPOKEN: u64 = 50;
 /// Bytes of text that a token stands for.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -60,8 +63,10 @@ pub(super) struct Turn {
     pub(super) lane: Option<String>,
     /// The client's event that asked for it.
     pub(super) event_id: Option<String>,
-    /// An error has come that may have been about it.
-    pub(super) is_doubtful: bool,
+    /// When an error came that may have been about it.
+    pub(super) doubted_at: Option<Instant>,
+    /// One that was asked for later has begun.
+    pub(super) is_passed_by: bool,
     first_byte_after_ms: Option<u32>,
     text_bytes: u64,
     audio_bytes: u64,
@@ -95,7 +100,8 @@ impl Turn {
                 heard,
                 lane: None,
                 event_id: None,
-                is_doubtful: false,
+                doubted_at: None,
+                is_passed_by: false,
                 first_byte_after_ms: None,
                 text_bytes: 0,
                 audio_bytes: 0,
@@ -132,7 +138,11 @@ impl Turn {
                     code: "unsupported_parameter",
                 });
             }
-            Wanted::Request(facts) => {
+            Wanted::Request(mut facts) => {
+                // What ended on this socket may be followed on it, even if the provider stores nothing.
+                facts.named.retain(|named| {
+                    named.what != What::Response || !lock(&session.turns).has_ended(&named.id)
+                });
                 objects::are_here(gateway, &token, &facts, &session.place).await?;
                 keeps = (facts.stores != Some(false)).then_some(Keeps {
                     kind: Kind::Response,
@@ -230,6 +240,19 @@ impl Turn {
                 .audio_bytes
                 .div_ceil(BYTES_PER_MS.saturating_mul(MS_PER_TOKEN_SPOKEN)),
             ..Buckets::default()
+        }
+    }
+
+    /// Whether its response will not come: nothing began this long after an error that may have been about it.
+    pub(super) fn is_given_up(&self, grace: Duration) -> bool {
+        self.doubted_at.is_some_and(|at| at.elapsed() >= grace)
+    }
+
+    /// Whether its response may yet begin.
+    pub(super) fn may_begin(&self, grace: Duration) -> bool {
+        match self.doubted_at {
+            None => true,
+            Some(_) => !self.is_passed_by && !self.is_given_up(grace),
         }
     }
 

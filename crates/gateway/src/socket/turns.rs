@@ -1,19 +1,24 @@
 //! Which turns of a socket are open, and what each event means for them. Without I/O: it says what must be awaited.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use ledger::{End, Settling};
 use meter::{ClientEvent, EventFacts, Reading, Speech, UpstreamEvent};
 
 use super::{
     Session,
+    audio::Audio,
+    ids::Ids,
     parting::Parting,
-    turn::{Heard, Turn, Wanted},
+    turn::{Heard, MS_PER_TOKEN_HEARD, Turn, Wanted},
 };
 
 /// Turns that may be open at once on a socket.
 pub(super) const TURNS_MAX: usize = 32;
-/// Ended responses that are remembered, so that none is charged twice.
+/// Ended responses that are remembered, so that none is charged twice and the next may follow on them.
 const ENDED_MAX: usize = 256;
 /// Audio that the hold of a transcription or translation covers at least.
 pub(super) const COVER_MS_MIN: u64 = 60_000;
@@ -22,6 +27,8 @@ const SLICE_MS: u64 = 30_000;
 /// Bytes of a millisecond of audio: PCM of 16 bits at 24 kHz, or a telephone's.
 const BYTES_PER_MS: u64 = 48;
 const TELEPHONE_BYTES_PER_MS: u64 = 8;
+/// How long a turn may still begin after an error that may have been about it.
+const DOUBT_GRACE: Duration = Duration::from_secs(10);
 
 /// What must be held before a client's event goes up.
 #[derive(Debug)]
@@ -53,12 +60,24 @@ pub(super) struct Cover {
 pub(super) enum Wait {
     /// A charge must be durable.
     Settled(Settling),
+    /// An utterance must be charged, and what else was heard be held for before its hold goes.
+    Written { reading: Box<Reading>, ms: u64 },
+    /// The hold on stand-by was taken: another response may begin without the client's doing.
+    Spare { model: String },
     /// A turn nobody asked for must be held, then perhaps be charged.
     Late {
         id: Option<String>,
         reading: Option<Box<Reading>>,
         is_transcription: bool,
     },
+}
+
+/// A hold for what is written down or translated.
+pub(super) struct Listening {
+    pub(super) turn: Turn,
+    /// How much audio it covers.
+    pub(super) covers_ms: u64,
+    pub(super) model: String,
 }
 
 /// The turns of one socket.
@@ -78,12 +97,11 @@ pub(super) struct Turns {
     ended: VecDeque<String>,
     /// On stand-by for what audio leads to.
     spare: Option<Turn>,
-    /// Held for what is written down or translated, and how much audio it covers.
-    listening: Option<(Turn, u64)>,
-    /// Audio since the last of it was charged.
-    listened_ms: u64,
-    /// Utterances that are being written down.
-    utterances: u64,
+    listening: Option<Listening>,
+    audio: Audio,
+    ids: Ids,
+    /// The client has said nothing but what asks for responses.
+    only_asks: bool,
     heard: Heard,
     pub(super) parting: Option<Parting>,
     pub(super) client_left: bool,
@@ -105,8 +123,9 @@ impl Turns {
             ended: VecDeque::new(),
             spare: None,
             listening: None,
-            listened_ms: 0,
-            utterances: 0,
+            audio: Audio::default(),
+            ids: Ids::default(),
+            only_asks: true,
             heard: Heard::default(),
             parting: None,
             client_left: false,
@@ -116,7 +135,14 @@ impl Turns {
 
     /// Whether a turn has begun, or was asked for, that has not ended.
     pub(super) fn are_open(&self) -> bool {
-        !self.begun.is_empty() || self.asked.iter().any(|turn| !turn.is_doubtful)
+        !self.begun.is_empty()
+            || self.asked.iter().any(|turn| turn.may_begin(DOUBT_GRACE))
+            || (self.listening.is_some() && self.audio.is_writing())
+    }
+
+    /// Whether a response with this id has ended here.
+    pub(super) fn has_ended(&self, id: &str) -> bool {
+        self.ended.iter().any(|own| own == id)
     }
 
     pub(super) const fn heard(&self) -> Heard {
@@ -137,6 +163,14 @@ impl Turns {
             return Err(Parting::too_many());
         }
         let is_audio = facts.kind.ends_with("input_audio_buffer.append");
+        self.only_asks &= facts.kind == "response.create";
+        if let Some(id) = &facts.event_id {
+            let mut open = self.asked.iter().chain(self.begun.iter().map(|(_, it)| it));
+            let is_open = open.any(|turn| turn.event_id.as_ref() == Some(id));
+            if is_open || !self.ids.take(id, facts.kind == "response.create") {
+                return Err(Parting::event_id_reused(id));
+            }
+        }
         if let Some(model) = &facts.model {
             let is_same = [&self.model, &self.answered]
                 .into_iter()
@@ -146,17 +180,19 @@ impl Turns {
             }
             self.model.get_or_insert_with(|| model.clone());
         }
-        if let Some(transcription) = &facts.transcription {
-            if let Some(model) = transcription {
-                session.sells(model)?;
-            }
-            self.transcription.clone_from(transcription);
+        // On at once, off only once the upstream says so.
+        if let Some(Some(model)) = &facts.transcription {
+            session.sells(model)?;
+            self.transcription = Some(model.clone());
         }
         // On at once, off only once the upstream says so.
         self.answers_by_itself |=
             facts.answers_by_itself == Some(true) && self.speech == Speech::Realtime;
         if facts.is_telephone == Some(true) {
             self.bytes_per_ms = TELEPHONE_BYTES_PER_MS;
+        }
+        if facts.kind == "input_audio_buffer.commit" {
+            self.audio.commits();
         }
         if !is_audio {
             self.heard.text_bytes = self.heard.text_bytes.saturating_add(facts.bytes);
@@ -228,14 +264,15 @@ impl Turns {
             Speech::Translations => Some(self.model.clone().ok_or_else(Parting::no_model)?),
             _ => self.transcription.clone(),
         };
-        self.listened_ms = self.listened_ms.saturating_add(ms);
-        let covered = self.listening.as_ref().map_or(0, |(_, covered)| *covered);
-        let is_slice_full = self.speech == Speech::Translations && self.listened_ms > SLICE_MS;
+        self.audio.hears(ms);
+        let listened_ms = self.audio.listened_ms();
+        let covered = self.listening.as_ref().map_or(0, |it| it.covers_ms);
+        let is_slice_full = self.speech == Speech::Translations && listened_ms > SLICE_MS;
         let listening = model
-            .filter(|_| covered < self.listened_ms || is_slice_full)
+            .filter(|_| covered < listened_ms || is_slice_full)
             .map(|model| Cover {
                 model,
-                covers_ms: self.listened_ms.saturating_mul(2).max(COVER_MS_MIN),
+                covers_ms: covering(listened_ms),
                 new_ms: ms,
             });
         let is_needed = spare.is_some() || listening.is_some();
@@ -250,7 +287,7 @@ impl Turns {
         let at = self
             .asked
             .iter()
-            .position(|turn| turn.is_doubtful && turn.covers(*output_limit))?;
+            .position(|turn| turn.is_given_up(DOUBT_GRACE) && turn.covers(*output_limit))?;
         self.asked.remove(at)
     }
 
@@ -271,13 +308,18 @@ impl Turns {
         turn: Turn,
         cover: &Cover,
     ) -> Option<Settling> {
-        let (before, _) = self.listening.replace((turn, cover.covers_ms))?;
+        let next = Listening {
+            turn,
+            covers_ms: cover.covers_ms,
+            model: cover.model.clone(),
+        };
+        let before = self.listening.replace(next)?.turn;
         if self.speech != Speech::Translations {
             before.release();
             return None;
         }
-        let ms = self.listened_ms.saturating_sub(cover.new_ms);
-        self.listened_ms = cover.new_ms;
+        let ms = self.audio.listened_ms().saturating_sub(cover.new_ms);
+        self.audio.charged_but(cover.new_ms);
         Some(before.settle_audio(session, ms, End::Complete, true))
     }
 
@@ -288,7 +330,7 @@ impl Turns {
         let kind = facts.kind.as_str();
         if let Some(reading) = reading {
             return if facts.ends_transcription() {
-                self.transcribed(session, reading, &facts)
+                self.transcribed(reading, &facts)
             } else {
                 self.ends(session, reading, &facts)
             };
@@ -300,11 +342,17 @@ impl Turns {
                 None
             }
             "input_audio_buffer.committed" => {
-                self.utterances = self.utterances.saturating_add(1);
+                self.audio.committed(self.listening.is_some());
+                None
+            }
+            "input_audio_buffer.speech_stopped" | "input_audio_buffer.timeout_triggered" => {
+                if let Some(at) = facts.audio_end_ms {
+                    self.audio.speech_ends(at);
+                }
                 None
             }
             "conversation.item.input_audio_transcription.failed" => {
-                self.utterances = self.utterances.saturating_sub(1);
+                self.audio.written(0);
                 None
             }
             _ => {
@@ -362,15 +410,23 @@ impl Turns {
         }
     }
 
-    /// The turn of a response that begins: the first asked for in its lane, else the one on stand-by.
+    /// The turn of a response that begins: the first asked for in its lane, before those that an error may have been
+    /// about; else the one on stand-by.
     fn take_asked(&mut self, lane: Option<&str>) -> Option<Turn> {
-        let at = self
-            .asked
-            .iter()
-            .position(|turn| turn.lane.as_deref() == lane)
+        let is_lanes = |turn: &Turn| turn.lane.as_deref() == lane;
+        let mut asked = self.asked.iter();
+        let at = asked
+            .position(|turn| is_lanes(turn) && turn.doubted_at.is_none())
+            .or_else(|| self.asked.iter().position(is_lanes))
             .or((!self.asked.is_empty() && lane.is_none()).then_some(0));
-        at.and_then(|at| self.asked.remove(at))
-            .or_else(|| self.spare.take())
+        let Some(at) = at else {
+            return self.spare.take();
+        };
+        let before = self.asked.iter_mut().take(at);
+        for turn in before.filter(|turn| turn.lane.as_deref() == lane) {
+            turn.is_passed_by = true;
+        }
+        self.asked.remove(at)
     }
 
     fn begins(&mut self, facts: &EventFacts) -> Option<Wait> {
@@ -378,10 +434,15 @@ impl Turns {
         if self.begun.iter().any(|(own, _)| *own == id) || self.ended.contains(&id) {
             return None;
         }
+        let stood_by = self.spare.is_some();
         match self.take_asked(facts.stream_id.as_deref()) {
             Some(turn) => {
                 self.begin(id, turn);
-                None
+                let is_taken = stood_by && self.spare.is_none();
+                let model = self.model.clone();
+                model
+                    .filter(|_| is_taken && self.answers_by_itself)
+                    .map(|model| Wait::Spare { model })
             }
             None => Some(Wait::Late {
                 id: Some(id),
@@ -431,24 +492,43 @@ impl Turns {
         })
     }
 
-    fn transcribed(
+    fn transcribed(&mut self, mut reading: Box<Reading>, facts: &EventFacts) -> Option<Wait> {
+        bill_audio(&mut reading, facts);
+        let usage = reading.usage.as_ref()?;
+        let total = usage.total();
+        let tokens = total.in_audio.saturating_add(total.cr_audio);
+        let by_tokens = tokens.saturating_mul(MS_PER_TOKEN_HEARD);
+        let lines = usage.lines.iter().map(|line| line.units.audio_in_ms);
+        let ms = lines.fold(by_tokens, u64::saturating_add);
+        if self.listening.is_some() {
+            return Some(Wait::Written { reading, ms });
+        }
+        self.audio.written(ms);
+        Some(Wait::Late {
+            id: None,
+            reading: Some(reading),
+            is_transcription: true,
+        })
+    }
+
+    /// What must be held for before the hold of an utterance goes, where a hold for so much stands ready.
+    pub(super) fn uncovered(&self, ms: u64, covered: u64) -> Option<(String, u64)> {
+        let left = self.audio.left_after(ms);
+        let listening = self.listening.as_ref().filter(|_| left > covered)?;
+        Some((listening.model.clone(), covering(left)))
+    }
+
+    /// An utterance is written down: it is charged, and this hold covers the rest.
+    pub(super) fn written(
         &mut self,
         session: &Session,
-        mut reading: Box<Reading>,
-        facts: &EventFacts,
-    ) -> Option<Wait> {
-        bill_audio(&mut reading, facts);
-        reading.usage.as_ref()?;
-        self.utterances = self.utterances.saturating_sub(1);
-        self.listened_ms = 0;
-        Some(match self.listening.take() {
-            Some((turn, _)) => Wait::Settled(turn.settle(session, *reading, None)),
-            None => Wait::Late {
-                id: None,
-                reading: Some(reading),
-                is_transcription: true,
-            },
-        })
+        reading: Reading,
+        ms: u64,
+        next: Option<Listening>,
+    ) -> Option<Settling> {
+        let before = std::mem::replace(&mut self.listening, next)?.turn;
+        self.audio.written(ms);
+        Some(before.settle(session, reading, None))
     }
 
     /// The model that pays for a turn nobody asked for.
@@ -463,22 +543,35 @@ impl Turns {
         self.answered.as_deref()
     }
 
-    /// An error: the turn it names will not begin. Where it names none, the next may be the one.
+    /// An error: the turn it names will not begin. Where it names nothing, the next may be the one.
     fn errs(&mut self, facts: &EventFacts) {
-        let named = self
-            .asked
-            .iter()
-            .position(|turn| turn.event_id.is_some() && turn.event_id == facts.about);
-        if let Some(turn) = named.and_then(|at| self.asked.remove(at)) {
-            return turn.release();
-        }
         let lane = facts.stream_id.as_deref();
-        let next = self
-            .asked
-            .iter_mut()
-            .find(|turn| !turn.is_doubtful && turn.lane.as_deref() == lane);
-        if let Some(turn) = next {
-            turn.is_doubtful = true;
+        let at = match &facts.about {
+            Some(about) => {
+                let mut asked = self.asked.iter();
+                let at = asked.position(|turn| turn.event_id.as_ref() == Some(about));
+                if !self.ids.has_forgotten() {
+                    if let Some(turn) = at.and_then(|at| self.asked.remove(at)) {
+                        turn.release();
+                    }
+                    return;
+                }
+                at
+            }
+            // There is nothing else that it could be about.
+            None if self.only_asks && self.begun.is_empty() && self.asked.len() == 1 => {
+                if let Some(turn) = self.asked.pop_front() {
+                    turn.release();
+                }
+                return;
+            }
+            None => self
+                .asked
+                .iter()
+                .position(|turn| turn.doubted_at.is_none() && turn.lane.as_deref() == lane),
+        };
+        if let Some(turn) = at.and_then(|at| self.asked.get_mut(at)) {
+            turn.doubted_at.get_or_insert_with(Instant::now);
         }
     }
 
@@ -494,25 +587,31 @@ impl Turns {
             spare.release();
         }
         for turn in self.asked.drain(..) {
-            if turn.is_doubtful {
-                turn.release();
-            } else {
+            if turn.may_begin(DOUBT_GRACE) {
                 settling.push(turn.estimate(session, end));
+            } else {
+                turn.release();
             }
         }
         for (_, turn) in self.begun.drain(..) {
             settling.push(turn.estimate(session, end));
         }
-        if let Some((turn, _)) = self.listening.take() {
+        if let Some(Listening { turn, .. }) = self.listening.take() {
             let is_whole = self.speech == Speech::Translations;
-            if self.listened_ms > 0 && (is_whole || self.utterances > 0) {
-                settling.push(turn.settle_audio(session, self.listened_ms, end, is_whole));
+            let ms = self.audio.listened_ms();
+            if ms > 0 && (is_whole || self.audio.is_writing()) {
+                settling.push(turn.settle_audio(session, ms, end, is_whole));
             } else {
                 turn.release();
             }
         }
         settling
     }
+}
+
+/// So much audio a hold is taken for, where so much was heard.
+fn covering(ms: u64) -> u64 {
+    ms.saturating_mul(2).max(COVER_MS_MIN)
 }
 
 /// xAI bills audio by time, beside its usage.

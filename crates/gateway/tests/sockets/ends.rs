@@ -11,7 +11,7 @@ use super::{CREATE, CREATED, DONE, DONE_COSTS, PATH, SPOKEN, bank, open, speakin
 use crate::support::{Bank, Turnpike, eventually, post};
 
 /// The code of an `error` event, and the close behind it.
-async fn parted(wire: &mut Wire) -> (String, u16) {
+pub(super) async fn parted(wire: &mut Wire) -> (String, u16) {
     let said: serde_json::Value = serde_json::from_str(&read_text(wire).await).unwrap();
     assert_eq!(said["type"], "error", "{said}");
     let (first, close) = read_frame(wire).await;

@@ -40,6 +40,8 @@ pub struct EventFacts {
     pub delta_bytes: u64,
     /// Billed audio, in milliseconds (xAI).
     pub billed_audio_ms: Option<u64>,
+    /// `audio_end_ms`: where speech ended, counted from the first audio.
+    pub audio_end_ms: Option<u64>,
     /// Bytes of the whole message.
     pub bytes: u64,
 }

@@ -47,10 +47,11 @@ enum Want {
     Audio,
     Delta,
     BilledSeconds,
+    AudioEnd,
 }
 
 /// Where each field stands.
-const TABLE: [(Node, &str, Want); 29] = [
+const TABLE: [(Node, &str, Want); 30] = [
     (Node::Root, "type", Want::Type),
     (Node::Root, "event_id", Want::EventId),
     (Node::Root, "stream_id", Want::StreamId),
@@ -62,6 +63,7 @@ const TABLE: [(Node, &str, Want); 29] = [
     (Node::Root, "audio", Want::Audio),
     (Node::Root, "delta", Want::Delta),
     (Node::Root, "billable_audio_seconds", Want::BilledSeconds),
+    (Node::Root, "audio_end_ms", Want::AudioEnd),
     (Node::Response, "id", Want::ResponseId),
     (Node::Response, "max_output_tokens", Want::OutputLimit),
     (
@@ -197,7 +199,7 @@ impl Fields {
             (Want::CreateResponse, Kind::False) => self.facts.answers_by_itself = Some(false),
             // `inf`: no limit of its own.
             (Want::OutputLimit, Kind::String) => {}
-            (Want::OutputLimit | Want::BilledSeconds, Kind::Number)
+            (Want::OutputLimit | Want::BilledSeconds | Want::AudioEnd, Kind::Number)
             | (
                 Want::Type
                 | Want::EventId
@@ -214,7 +216,7 @@ impl Fields {
                 self.value.clear();
                 self.taking = Some((want, name));
             }
-            (Want::Delta | Want::EventId | Want::BilledSeconds, _) => {}
+            (Want::Delta | Want::EventId | Want::BilledSeconds | Want::AudioEnd, _) => {}
             _ if self.is_strict => return Err(Wrong::Value(name)),
             _ => {}
         }
@@ -299,6 +301,7 @@ impl Fields {
                     .and_then(|text| crate::answer::millis(text.as_bytes()))
                     .or(facts.billed_audio_ms);
             }
+            Want::AudioEnd => facts.audio_end_ms = text().and_then(|text| text.parse().ok()),
             Want::Into(_) | Want::CreateResponse | Want::Audio | Want::Delta => {}
         }
         Ok(())
