@@ -51,6 +51,8 @@ pub struct Evidence {
     pub output_rate: i64,
     /// Input tokens as estimated from the request.
     pub input_tokens: u64,
+    /// Whoever is asked goes on whatever becomes of this process, and the rates do not tell what that costs: all that is held is charged.
+    pub whole: bool,
     /// Whether a stream of events was asked for.
     pub stream: bool,
     /// When the request's head came, milliseconds since the epoch.

@@ -249,7 +249,9 @@ fn interrupted(instance: InstanceId, left: &Left) -> Job {
         opening.input_tokens_estimate.min(held.prompt),
         left.progress.output_tokens_seen.min(held.completion),
     );
-    let amount = tariff::text_cost((input, opening.in_rate), (output, opening.out_rate))
+    let known = tariff::text_cost((input, opening.in_rate), (output, opening.out_rate));
+    let amount = known
+        .filter(|_| !opening.whole)
         .unwrap_or(held.money)
         .min(held.money);
     let charge = Charge {

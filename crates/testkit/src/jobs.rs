@@ -40,6 +40,8 @@ struct State {
     /// Requests that came, as `GET /v1/batches/batch_1`.
     seen: Vec<String>,
     made: u64,
+    /// What gets no answer, though it is done.
+    silent: Option<String>,
 }
 
 impl Provider {
@@ -53,6 +55,10 @@ impl Provider {
                 while wire.has_more().await {
                     let (head, body) = wire.read_message().await;
                     let answer = lock(&state).answer(&head.start, &body);
+                    let is_silent = lock(&state).is_silent(&head.start);
+                    if is_silent {
+                        std::future::pending::<()>().await;
+                    }
                     if wire.try_send(answer).await.is_err() {
                         return;
                     }
@@ -96,6 +102,11 @@ impl Provider {
         state.contents.insert(id.to_owned(), content.into());
     }
 
+    /// Does what is asked (`POST /v1/videos`), and does not answer.
+    pub fn do_silently(&self, what: &str) {
+        lock(&self.state).silent = Some(what.to_owned());
+    }
+
     /// How often this was asked (`GET /v1/batches/batch_1`).
     #[must_use]
     pub fn asked(&self, what: &str) -> usize {
@@ -113,6 +124,11 @@ impl Provider {
 }
 
 impl State {
+    fn is_silent(&self, start: &str) -> bool {
+        let silent = self.silent.as_deref();
+        silent.is_some_and(|what| start.starts_with(&format!("{what} ")))
+    }
+
     fn answer(&mut self, start: &str, body: &[u8]) -> Vec<u8> {
         let mut words = start.split(' ');
         let method = words.next().unwrap_or_default();

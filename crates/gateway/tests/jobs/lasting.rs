@@ -91,6 +91,33 @@ async fn a_gateway_that_is_killed_in_between_charges_once_after_it_is_back() {
     drop(again);
 }
 
+/// Nobody knows its id, and it goes on at the provider.
+#[tokio::test]
+async fn work_that_was_begun_when_its_gateway_was_killed_is_charged_what_was_held() {
+    let data = tempfile::TempDir::new().unwrap();
+    let settings = [("DATA_DIR", data.path().to_str().unwrap())];
+    let mut desk = Desk::open_with(&settings).await;
+    let what = "POST /v1/videos";
+    desk.provider.do_silently(what);
+    let body = json!({"model": "sora-2", "prompt": "a cat", "seconds": "8"}).to_string();
+    let video = request("POST", "/v1/videos", &desk.token, "application/json", &body);
+    let mut wire = testkit::raw::Wire::connect(desk.turnpike.clients).await;
+    wire.send(video).await;
+    eventually("it is begun", async || {
+        (desk.provider.asked(what) == 1).then_some(())
+    })
+    .await;
+    desk.turnpike.signal("KILL");
+    desk.turnpike.ended().await;
+    let again = Turnpike::start(&desk.bank.db, &desk.provider.url(), &settings);
+    // 8 s at 6 USD a minute
+    let row = desk.bank.charge().await;
+    let charged: (i64, &str) = (row.get("amount"), row.get("mark"));
+    assert_eq!(charged, (800_000_000, "interrupted"));
+    desk.bank.audited().await;
+    drop(again);
+}
+
 #[tokio::test]
 async fn two_replicas_charge_once() {
     let desk = Desk::open().await;
