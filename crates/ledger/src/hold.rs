@@ -184,6 +184,11 @@ impl Hold {
         Some((self.request.clone(), open))
     }
 
+    /// It is not ended another way after all.
+    pub(crate) fn put_back(&mut self, open: Open) {
+        self.open = Some(open);
+    }
+
     /// Hands the charge over. Never waits and never lacks room; the future says when it is durable.
     pub fn settle(mut self, charge: Charge) -> Settling {
         let (done, settled) = oneshot::channel();

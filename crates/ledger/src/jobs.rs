@@ -7,13 +7,14 @@ use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, Charge, Hold, InstanceId, Ledger, LedgerError, Means, NewObject, Settling, TokenId,
+    AccountId, Charge, Hold, HoldRequest, InstanceId, Ledger, LedgerError, Mark, Means, NewObject, Settling, TokenId,
     UpstreamId, UpstreamKeyId,
     connect::{Connections, Params},
     hold::Open,
     link::Backoff,
     objects,
-    settle::{Chain, Job, job_statement},
+    recover::blank,
+    settle::{Chain, Job, clean, clean_json, job_statement},
 };
 
 /// What becomes a job, beside what its hold says.
@@ -212,15 +213,10 @@ async fn park(pool: &Connections, mut hold: Hold, job: &NewJob) -> Result<(), Le
     let Some((request, open)) = hold.take() else {
         return Err(LedgerError::closed());
     };
-    let Open {
-        place,
-        purse,
-        trail,
-        slot,
-        jobs: _jobs,
-    } = open;
     let (evidence, means) = (&request.evidence, request.means);
-    let instance = purse.instance();
+    let instance = open.purse.instance();
+    let (object_id, model) = (clean(&job.object_id), clean(&evidence.model));
+    let facts = clean_json(&job.facts);
     let (prompt, completion) = (count(means.prompt), count(means.completion));
     let (held, price) = (means.money.nano(), evidence.started_at_ms);
     // It may have moved on to another since it was held.
@@ -240,32 +236,38 @@ async fn park(pool: &Connections, mut hold: Hold, job: &NewJob) -> Result<(), Le
         (&prompt, Type::INT8),
         (&completion, Type::INT8),
         (&job.kind, Type::TEXT),
-        (&job.object_id, Type::TEXT),
+        (&object_id, Type::TEXT),
         (&upstream, Type::INT8),
         (&upstream_key, Type::INT8),
         (&evidence.endpoint, Type::TEXT),
-        (&evidence.model, Type::TEXT),
+        (&model, Type::TEXT),
         (&price, Type::INT8),
         (&poll_ms, Type::INT8),
         (&deadline_ms, Type::INT8),
-        (&job.facts, Type::TEXT),
+        (&facts, Type::TEXT),
     ];
     params.extend(objects.params());
     let mut wait = Backoff::default();
     let verdict = loop {
-        match pool.query(PARK, &params).await {
-            Ok(rows) => {
-                let row = rows.first().ok_or_else(LedgerError::row)?;
-                break row.try_get::<_, String>(0)?;
-            }
+        match ask_to_park(pool, &params).await {
+            Ok(verdict) => break verdict,
             // Not the rows' fault. Whether it was parked is not known, so it is asked until it is.
             Err(error) if !error.is_data() => {
                 tracing::warn!(error = %Chain(&error), "ledger.job.waiting");
                 wait.pause().await;
             }
-            Err(error) => return Err(error),
+            // It goes on at the provider, and no job will tell what it costs.
+            Err(error) => {
+                let charge = bound(&request, (upstream, upstream_key), &object_id);
+                hold.put_back(open);
+                hold.settle(charge).await?;
+                return Err(error);
+            }
         }
     };
+    let Open {
+        place, trail, slot, ..
+    } = open;
     if verdict != "parked" {
         return Err(LedgerError::unavailable(
             "this process was taken for dead, and its open exchanges are settled",
@@ -278,6 +280,36 @@ async fn park(pool: &Connections, mut hold: Hold, job: &NewJob) -> Result<(), Le
     trail.ended(request.exchange);
     drop(place);
     Ok(())
+}
+
+async fn ask_to_park(pool: &Connections, params: Params<'_>) -> Result<String, LedgerError> {
+    let rows = pool.query(PARK, params).await?;
+    let row = rows.first().ok_or_else(LedgerError::row)?;
+    Ok(row.try_get(0)?)
+}
+
+/// The charge for what cannot be parked: what was held for it.
+fn bound(
+    request: &HoldRequest,
+    (upstream, upstream_key): (Option<i64>, Option<i64>),
+    object_id: &str,
+) -> Charge {
+    let evidence = &request.evidence;
+    Charge {
+        mark: Mark::Bounded,
+        status: 200,
+        upstream: upstream.map(UpstreamId),
+        upstream_key: upstream_key.map(UpstreamKeyId),
+        stream: evidence.stream,
+        response_id: Some(object_id.to_owned()),
+        ..blank(
+            request.means.money,
+            evidence.price,
+            evidence.model.clone(),
+            evidence.endpoint.to_string(),
+            evidence.started_at_ms,
+        )
+    }
 }
 
 /// The id of a job's charges: the exchange's own for the first, one beside it for each other.

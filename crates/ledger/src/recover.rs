@@ -309,7 +309,8 @@ fn job_of(instance: InstanceId, row: &Row) -> Result<Job, LedgerError> {
     Ok(Job::new(instance, whose, held, Box::new(charge), None))
 }
 
-fn blank(
+/// A charge of which only the amount is known.
+pub(crate) fn blank(
     amount: Amount,
     price: PriceId,
     model: String,

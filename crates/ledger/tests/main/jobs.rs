@@ -220,6 +220,58 @@ async fn nobody_parks_for_a_process_that_was_buried_or_an_exchange_that_was_char
 }
 
 #[tokio::test]
+async fn words_that_postgres_does_not_take_are_parked_and_noted_without_what_is_wrong_with_them() {
+    let books = Books::with(1_000).await;
+    let ledger = books.ledger().await;
+    let facts = r#"{"size":"1\u00002","at":1}"#;
+    let mut want = books.want(100);
+    want.evidence.model = "gpt\0-4o".into();
+    let odd = NewJob {
+        facts: facts.into(),
+        object: Some(Box::new(NewObject {
+            facts: Some(facts.into()),
+            ..object(&books, "resp_1")
+        })),
+        ..job(&books, "resp\0_1")
+    };
+    let hold = take(&ledger, want).await;
+    ledger.park(hold, odd).await.unwrap();
+    let open = ledger.job_on(books.account, "resp_1").await.unwrap();
+    let open = open.unwrap();
+    assert_eq!(
+        (&*open.model, &*open.facts),
+        ("gpt-4o", r#"{"at": 1, "size": "12"}"#)
+    );
+    let owned = ledger.owned(books.account, &["resp_1"]).await.unwrap();
+    assert_eq!(owned[0].facts.as_deref(), Some(&*open.facts));
+    let file = NewObject {
+        facts: Some(facts.into()),
+        ..object(&books, "file_1")
+    };
+    ledger.record_objects(&[file]).await.unwrap();
+    books.audit_is_empty().await;
+}
+
+/// It goes on at the provider, and nobody will ask how it ends.
+#[tokio::test]
+async fn what_postgres_refuses_to_park_is_charged_what_was_held() {
+    let books = Books::with(1_000).await;
+    let ledger = books.ledger().await;
+    let unfit = NewJob {
+        facts: "no JSON".into(),
+        ..job(&books, "resp_1")
+    };
+    let hold = take(&ledger, books.want(700)).await;
+    ledger.park(hold, unfit).await.unwrap_err();
+    assert_eq!(books.balance().await, 300);
+    let charged = "select count(*) from turnpike.charge where mark = 'bounded' and response_id = 'resp_1'";
+    assert_eq!(books.number(charged).await, 1);
+    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
+    assert_eq!(books.leased().await, 0);
+    books.audit_is_empty().await;
+}
+
+#[tokio::test]
 async fn objects_are_their_account_s_who_was_told_first() {
     let books = Books::with(1_000).await;
     let ledger = books.ledger().await;

@@ -419,6 +419,10 @@ mod tests {
             ),
             (line("/v1/images/generations", "{}"), "no other endpoint"),
             (
+                line("/v1/embeddings", r#"{"model":"e\u0000","input":"a"}"#),
+                "a control character",
+            ),
+            (
                 line("/v1/embeddings", r#"{"input":"a"}"#),
                 "must name a model",
             ),
