@@ -4,7 +4,7 @@ mod responses;
 
 use std::{sync::Arc, time::Duration};
 
-use ledger::{Catalog, Charge, End, Hold, Ledger, Mark, NewJob, OpenJob, Settling};
+use ledger::{Catalog, Charge, End, Hold, Ledger, Mark, NewJob, OpenJob, Seen, Settling};
 use meter::Reading;
 use proxy::Pool;
 use tariff::{Buckets, Flags, PriceId};
@@ -32,7 +32,7 @@ const CLAIMED: Duration = Duration::from_mins(3);
 const ASKED_MAX: Duration = Duration::from_mins(2);
 /// The longest time between two questions. Some providers keep what came out for ten minutes.
 const POLL_MAX: Duration = Duration::from_mins(1);
-/// How often a provider says that it knows no such thing before that is believed.
+/// How often in a row a provider says that it knows no such thing before that is believed.
 const GONE_AFTER: u32 = 5;
 
 /// What parks an exchange.
@@ -70,6 +70,8 @@ impl Background {
             age_ms: 0,
             is_late: false,
             attempts: 0,
+            misses: 0,
+            failures: 0,
             facts: responses::facts(admitted),
         };
         let new = NewJob {
@@ -173,7 +175,7 @@ async fn see_to(gateway: Arc<Gateway>, pool: Pool, job: OpenJob, _place: OwnedSe
             }
             ledger.settle_job(&job, charges).await.map(drop)
         }
-        Verdict::Gone if job.attempts >= GONE_AFTER || job.is_late => {
+        Verdict::Gone if job.misses.saturating_add(1) >= GONE_AFTER || job.is_late => {
             error!(%exchange, object, "job.gone: the provider knows no such thing any more; it is charged what was held for it");
             ledger.settle_job(&job, vec![bound(&job)]).await.map(drop)
         }
@@ -181,10 +183,22 @@ async fn see_to(gateway: Arc<Gateway>, pool: Pool, job: OpenJob, _place: OwnedSe
             error!(%exchange, object, "job.late: it has not ended by its deadline; it is charged what was held for it");
             ledger.settle_job(&job, vec![bound(&job)]).await.map(drop)
         }
-        Verdict::Open | Verdict::Gone => ledger.postpone(&job, next(&gateway, &job)).await,
+        Verdict::Open => {
+            ledger
+                .postpone(&job, Seen::Open, next(&gateway, &job))
+                .await
+        }
+        Verdict::Gone => {
+            warn!(%exchange, object, "job.missing: the provider knows no such thing; it is asked again");
+            ledger
+                .postpone(&job, Seen::Missing, next(&gateway, &job))
+                .await
+        }
         Verdict::Unknown(reason) => {
             warn!(%exchange, object, reason, "job.unknown: the provider is asked again");
-            ledger.postpone(&job, next(&gateway, &job)).await
+            ledger
+                .postpone(&job, Seen::Nothing, next(&gateway, &job))
+                .await
         }
     };
     if let Err(error) = done {

@@ -7,8 +7,8 @@ use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, Charge, Hold, HoldRequest, InstanceId, Ledger, LedgerError, Mark, Means, NewObject, Settling, TokenId,
-    UpstreamId, UpstreamKeyId,
+    AccountId, Charge, Hold, HoldRequest, InstanceId, Ledger, LedgerError, Mark, Means, NewObject,
+    Settling, TokenId, UpstreamId, UpstreamKeyId,
     connect::{Connections, Params},
     hold::Open,
     link::Backoff,
@@ -65,8 +65,23 @@ pub struct OpenJob {
     pub is_late: bool,
     /// How often it was claimed.
     pub attempts: u32,
+    /// How often in a row the provider said that it knows no such thing.
+    pub misses: u32,
+    /// How often in a row there was no answer to go by.
+    pub failures: u32,
     /// What its settlement needs: JSON.
     pub facts: String,
+}
+
+/// What came of asking about a job that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It goes on.
+    Open,
+    /// The provider knows no such thing.
+    Missing,
+    /// There was no answer to go by.
+    Nothing,
 }
 
 impl Ledger {
@@ -122,17 +137,26 @@ impl Ledger {
         rows.first().map(open_job).transpose()
     }
 
-    /// The provider has not ended it: it is to be asked again after so long, by whoever comes first.
+    /// The provider has not ended it: it is to be asked again after so long, by whoever comes first. What was seen several times in a row
+    /// is counted.
     ///
     /// # Errors
     /// When Postgres does not answer; then the claim lapses by itself.
-    pub async fn postpone(&self, job: &OpenJob, after: Duration) -> Result<(), LedgerError> {
+    pub async fn postpone(
+        &self,
+        job: &OpenJob,
+        seen: Seen,
+        after: Duration,
+    ) -> Result<(), LedgerError> {
         let instance = self.instance();
         let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+        let (is_missing, is_nothing) = (seen == Seen::Missing, seen == Seen::Nothing);
         let params: Params<'_> = &[
             (&job.exchange, Type::UUID),
             (&instance.0, Type::INT8),
             (&after_ms, Type::INT8),
+            (&is_missing, Type::BOOL),
+            (&is_nothing, Type::BOOL),
         ];
         self.query(POSTPONE, params).await.map(drop)
     }
@@ -329,6 +353,9 @@ fn open_job(row: &Row) -> Result<OpenJob, LedgerError> {
     let tokens = |at| -> Result<u64, LedgerError> {
         Ok(u64::try_from(row.try_get::<_, i64>(at)?).unwrap_or_default())
     };
+    let times = |at| -> Result<u32, LedgerError> {
+        Ok(u32::try_from(row.try_get::<_, i32>(at)?).unwrap_or_default())
+    };
     Ok(OpenJob {
         exchange: row.try_get(0)?,
         account: AccountId(row.try_get(1)?),
@@ -347,8 +374,10 @@ fn open_job(row: &Row) -> Result<OpenJob, LedgerError> {
         started_at_ms: row.try_get(12)?,
         age_ms: row.try_get(13)?,
         is_late: row.try_get(14)?,
-        attempts: u32::try_from(row.try_get::<_, i32>(15)?).unwrap_or_default(),
-        facts: row.try_get(16)?,
+        attempts: times(15)?,
+        misses: times(16)?,
+        failures: times(17)?,
+        facts: row.try_get(18)?,
     })
 }
 
@@ -361,15 +390,17 @@ const PARK: &str = "
 const CLAIM: &str = "
     select exchange_id, account_id, token_id, upstream_id, upstream_key_id, held, prompt, completion, kind, object_id, endpoint, model,
            floor(extract(epoch from started_at) * 1000)::bigint, floor(extract(epoch from now() - started_at) * 1000)::bigint,
-           deadline <= now(), attempts, facts::text
+           deadline <= now(), attempts, misses, failures, facts::text
       from turnpike.claim_jobs($1, $2, $3)";
 const ON: &str = "
     select exchange_id, account_id, token_id, upstream_id, upstream_key_id, held, prompt, completion, kind, object_id, endpoint, model,
            floor(extract(epoch from started_at) * 1000)::bigint, floor(extract(epoch from now() - started_at) * 1000)::bigint,
-           deadline <= now(), attempts, facts::text
+           deadline <= now(), attempts, misses, failures, facts::text
       from turnpike.job where object_id = $2 and account_id = $1 and ended_at is null order by created_at limit 1";
 const POSTPONE: &str = "
-    update turnpike.job set poll_at = now() + $3 * interval '1 millisecond', claimed_until = null
+    update turnpike.job
+       set poll_at = now() + $3 * interval '1 millisecond', claimed_until = null,
+           misses = case when $4 then misses + 1 else 0 end, failures = case when $5 then failures + 1 else 0 end
      where exchange_id = $1 and ended_at is null and claimed_by is not distinct from $2";
 const RELEASE: &str =
     "select turnpike.end_job($1, '{}', '{}', '{}', '{}') from turnpike.lock_job($1)";

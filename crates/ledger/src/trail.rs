@@ -65,10 +65,7 @@ impl Trail {
             (0, evidence.output_rate),
         );
         let held = request.means.money;
-        let estimate = known
-            .filter(|_| !evidence.whole)
-            .unwrap_or(held)
-            .min(held);
+        let estimate = known.filter(|_| !evidence.whole).unwrap_or(held).min(held);
         let row = Row {
             instance,
             request: request.clone(),

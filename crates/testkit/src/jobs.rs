@@ -42,6 +42,8 @@ struct State {
     made: u64,
     /// What gets no answer, though it is done.
     silent: Option<String>,
+    /// How many questions about an object get a 404 from now on.
+    misses: u32,
 }
 
 impl Provider {
@@ -107,6 +109,17 @@ impl Provider {
         lock(&self.state).silent = Some(what.to_owned());
     }
 
+    /// Knows nothing of an object that is asked for, so many times.
+    pub fn miss(&self, times: u32) {
+        lock(&self.state).misses = times;
+    }
+
+    /// How many of those are still to come.
+    #[must_use]
+    pub fn misses_left(&self) -> u32 {
+        lock(&self.state).misses
+    }
+
     /// How often this was asked (`GET /v1/batches/batch_1`).
     #[must_use]
     pub fn asked(&self, what: &str) -> usize {
@@ -151,7 +164,9 @@ impl State {
         } else {
             (parts.next().unwrap_or_default(), last)
         };
-        let Some(object) = self.objects.get_mut(id) else {
+        let is_missed = (method, action) == ("GET", "") && self.misses > 0;
+        self.misses = self.misses.saturating_sub(u32::from(is_missed));
+        let Some(object) = self.objects.get_mut(id).filter(|_| !is_missed) else {
             let error = json!({"error": {"message": format!("nothing at {path}"), "type": "invalid_request_error"}});
             let headers = [("Content-Type", "application/json")];
             return answer("404 Not Found", &headers, &error.to_string());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ledger::{Charge, Hold, Ledger, NewJob, NewObject, OpenJob};
+use ledger::{Charge, Hold, Ledger, NewJob, NewObject, OpenJob, Seen};
 
 use crate::support::{Books, money, refusal, take};
 
@@ -169,7 +169,10 @@ async fn a_job_is_one_process_s_until_its_claim_lapses_or_it_is_postponed() {
         .find(|job| job.object_id == "resp_0")
         .unwrap();
     for ledger in [&one, &other] {
-        ledger.postpone(mine, Duration::ZERO).await.unwrap();
+        ledger
+            .postpone(mine, Seen::Open, Duration::ZERO)
+            .await
+            .unwrap();
     }
     let lapse = "update turnpike.job set claimed_until = now() where object_id = 'resp_1'";
     books.client.execute(lapse, &[]).await.unwrap();
@@ -180,6 +183,32 @@ async fn a_job_is_one_process_s_until_its_claim_lapses_or_it_is_postponed() {
         .map(|job| (&*job.object_id, job.attempts))
         .collect();
     assert_eq!(again, [("resp_0", 2), ("resp_1", 2)]);
+}
+
+#[tokio::test]
+async fn misses_and_failures_are_counted_in_a_row() {
+    let books = Books::with(1_000).await;
+    let ledger = books.ledger().await;
+    parked(&books, &ledger, 100, "resp_1").await;
+    let mut counted = Vec::new();
+    for seen in [
+        Seen::Missing,
+        Seen::Missing,
+        Seen::Nothing,
+        Seen::Nothing,
+        Seen::Missing,
+        Seen::Open,
+    ] {
+        let claimed = ledger.claim_jobs(1, CLAIMED).await.unwrap();
+        ledger
+            .postpone(&claimed[0], seen, Duration::ZERO)
+            .await
+            .unwrap();
+        let now = ledger.job_on(books.account, "resp_1").await.unwrap();
+        let now = now.unwrap();
+        counted.push((now.misses, now.failures));
+    }
+    assert_eq!(counted, [(1, 0), (2, 0), (0, 1), (0, 2), (1, 0), (0, 0)]);
 }
 
 /// Whoever settles what a dead process left open must not charge what is a job by now.
@@ -264,7 +293,8 @@ async fn what_postgres_refuses_to_park_is_charged_what_was_held() {
     let hold = take(&ledger, books.want(700)).await;
     ledger.park(hold, unfit).await.unwrap_err();
     assert_eq!(books.balance().await, 300);
-    let charged = "select count(*) from turnpike.charge where mark = 'bounded' and response_id = 'resp_1'";
+    let charged =
+        "select count(*) from turnpike.charge where mark = 'bounded' and response_id = 'resp_1'";
     assert_eq!(books.number(charged).await, 1);
     assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
     assert_eq!(books.leased().await, 0);

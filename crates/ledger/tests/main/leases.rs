@@ -25,8 +25,16 @@ async fn charges(books: &Books) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_process_is_buried_its_exchanges_charged_what_is_known_and_its_leases_returned() {
     for (orphans, whole, expected) in [
-        (Orphans::Charge, false, vec!["interrupted 250000".to_owned()]),
-        (Orphans::Charge, true, vec!["interrupted 3000000".to_owned()]),
+        (
+            Orphans::Charge,
+            false,
+            vec!["interrupted 250000".to_owned()],
+        ),
+        (
+            Orphans::Charge,
+            true,
+            vec!["interrupted 3000000".to_owned()],
+        ),
         (Orphans::Void, false, vec![]),
     ] {
         let books = Books::with(100_000_000).await;
