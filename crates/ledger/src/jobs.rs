@@ -123,6 +123,21 @@ impl Ledger {
         rows.iter().map(open_job).collect()
     }
 
+    /// Makes this process' claim on a job last for so long from now. False: the job has ended, or is another's by now.
+    ///
+    /// # Errors
+    /// When Postgres does not answer; then the claim is as it was.
+    pub async fn keep_claim(&self, job: &OpenJob, claimed: Duration) -> Result<bool, LedgerError> {
+        let instance = self.instance();
+        let seconds = i32::try_from(claimed.as_secs()).unwrap_or(i32::MAX);
+        let params: Params<'_> = &[
+            (&job.exchange, Type::UUID),
+            (&instance.0, Type::INT8),
+            (&seconds, Type::INT4),
+        ];
+        Ok(!self.query(KEEP_CLAIM, params).await?.is_empty())
+    }
+
     /// The account's open job on this object.
     ///
     /// # Errors
@@ -397,6 +412,9 @@ const ON: &str = "
            floor(extract(epoch from started_at) * 1000)::bigint, floor(extract(epoch from now() - started_at) * 1000)::bigint,
            deadline <= now(), attempts, misses, failures, facts::text
       from turnpike.job where object_id = $2 and account_id = $1 and ended_at is null order by created_at limit 1";
+const KEEP_CLAIM: &str = "
+    update turnpike.job set claimed_until = now() + $3 * interval '1 second'
+     where exchange_id = $1 and ended_at is null and claimed_until is not null and claimed_by = $2 returning true";
 const POSTPONE: &str = "
     update turnpike.job
        set poll_at = now() + $3 * interval '1 millisecond', claimed_until = null,

@@ -186,6 +186,25 @@ async fn a_job_is_one_process_s_until_its_claim_lapses_or_it_is_postponed() {
 }
 
 #[tokio::test]
+async fn a_claim_that_is_kept_does_not_lapse_and_one_that_was_lost_is_not_kept() {
+    let books = Books::with(1_000).await;
+    let (one, other) = (books.ledger().await, books.ledger().await);
+    parked(&books, &one, 100, "resp_1").await;
+    let mine = one.claim_jobs(1, CLAIMED).await.unwrap().remove(0);
+    let lapse = "update turnpike.job set claimed_until = now()";
+    books.client.execute(lapse, &[]).await.unwrap();
+    assert!(one.keep_claim(&mine, CLAIMED).await.unwrap());
+    assert_eq!(other.claim_jobs(1, CLAIMED).await.unwrap(), []);
+
+    books.client.execute(lapse, &[]).await.unwrap();
+    let theirs = other.claim_jobs(1, CLAIMED).await.unwrap().remove(0);
+    assert!(!one.keep_claim(&mine, CLAIMED).await.unwrap());
+    assert!(other.keep_claim(&theirs, CLAIMED).await.unwrap());
+    assert!(other.release_job(&theirs).await.unwrap());
+    assert!(!other.keep_claim(&theirs, CLAIMED).await.unwrap());
+}
+
+#[tokio::test]
 async fn misses_and_failures_are_counted_in_a_row() {
     let books = Books::with(1_000).await;
     let ledger = books.ledger().await;
