@@ -481,6 +481,7 @@ impl Exchange {
             input_rate,
             output_rate,
             input_tokens: facts.body_bytes.div_ceil(BYTES_PER_TOKEN),
+            whole: false,
             stream: facts.stream,
             started_at_ms: record.started_at_ms,
             upstream: route.place.id,

@@ -4,7 +4,7 @@ mod responses;
 
 use std::{sync::Arc, time::Duration};
 
-use ledger::{Catalog, Charge, End, Hold, Ledger, Mark, NewJob, OpenJob, Settling};
+use ledger::{Catalog, Charge, End, Hold, Ledger, Mark, NewJob, OpenJob, Seen, Settling};
 use meter::Reading;
 use proxy::Pool;
 use tariff::{Buckets, Flags, PriceId};
@@ -26,13 +26,15 @@ pub(crate) use self::responses::admitted;
 
 /// How often each process looks for jobs that are due.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a job is one process's, which asks once in that time.
+/// How long a job is one process's, unless that goes on claiming it while an answer comes.
 const CLAIMED: Duration = Duration::from_mins(3);
-/// How long one provider's answer is waited for.
-const ASKED_MAX: Duration = Duration::from_mins(2);
-/// The longest time between two questions. Some providers keep what came out for ten minutes.
+/// How often it does.
+const CLAIM_KEPT_EVERY: Duration = Duration::from_mins(1);
+/// The longest time between two questions.
 const POLL_MAX: Duration = Duration::from_mins(1);
-/// How often a provider says that it knows no such thing before that is believed.
+/// The same after questions without an answer. Some providers keep what came out for ten minutes.
+const POLL_FAILED_MAX: Duration = Duration::from_mins(8);
+/// How often in a row a provider says that it knows no such thing before that is believed.
 const GONE_AFTER: u32 = 5;
 
 /// What parks an exchange.
@@ -70,6 +72,8 @@ impl Background {
             age_ms: 0,
             is_late: false,
             attempts: 0,
+            misses: 0,
+            failures: 0,
             facts: responses::facts(admitted),
         };
         let new = NewJob {
@@ -161,9 +165,13 @@ pub(crate) async fn run(gateway: Arc<Gateway>, pool: Pool, shutdown: Cancellatio
 
 /// Asks about one job, and does what the answer calls for.
 async fn see_to(gateway: Arc<Gateway>, pool: Pool, job: OpenJob, _place: OwnedSemaphorePermit) {
-    let asked = tokio::time::timeout(ASKED_MAX, ask(&gateway, &pool, &job)).await;
-    let verdict =
-        asked.unwrap_or_else(|_| Verdict::Unknown("the provider does not answer".to_owned()));
+    let verdict = tokio::select! {
+        verdict = ask(&gateway, &pool, &job) => verdict,
+        () = lose_claim(&gateway.ledger, &job) => {
+            info!(exchange = %job.exchange, object = job.object_id, "job.another_s: it has ended meanwhile, or another process sees to it");
+            return;
+        }
+    };
     let ledger = &gateway.ledger;
     let (exchange, object) = (job.exchange, &job.object_id);
     let done = match verdict {
@@ -173,7 +181,7 @@ async fn see_to(gateway: Arc<Gateway>, pool: Pool, job: OpenJob, _place: OwnedSe
             }
             ledger.settle_job(&job, charges).await.map(drop)
         }
-        Verdict::Gone if job.attempts >= GONE_AFTER || job.is_late => {
+        Verdict::Gone if job.misses.saturating_add(1) >= GONE_AFTER || job.is_late => {
             error!(%exchange, object, "job.gone: the provider knows no such thing any more; it is charged what was held for it");
             ledger.settle_job(&job, vec![bound(&job)]).await.map(drop)
         }
@@ -181,10 +189,22 @@ async fn see_to(gateway: Arc<Gateway>, pool: Pool, job: OpenJob, _place: OwnedSe
             error!(%exchange, object, "job.late: it has not ended by its deadline; it is charged what was held for it");
             ledger.settle_job(&job, vec![bound(&job)]).await.map(drop)
         }
-        Verdict::Open | Verdict::Gone => ledger.postpone(&job, next(&gateway, &job)).await,
+        Verdict::Open => {
+            ledger
+                .postpone(&job, Seen::Open, next(&gateway, &job))
+                .await
+        }
+        Verdict::Gone => {
+            warn!(%exchange, object, "job.missing: the provider knows no such thing; it is asked again");
+            ledger
+                .postpone(&job, Seen::Missing, next(&gateway, &job))
+                .await
+        }
         Verdict::Unknown(reason) => {
             warn!(%exchange, object, reason, "job.unknown: the provider is asked again");
-            ledger.postpone(&job, next(&gateway, &job)).await
+            ledger
+                .postpone(&job, Seen::Nothing, next_after_failure(&gateway, &job))
+                .await
         }
     };
     if let Err(error) = done {
@@ -197,6 +217,31 @@ fn next(gateway: &Gateway, job: &OpenJob) -> Duration {
     let age = Duration::from_millis(u64::try_from(job.age_ms).unwrap_or_default());
     let least = gateway.jobs.poll_after();
     (age / 4).clamp(least, POLL_MAX.max(least))
+}
+
+/// The same when there was no answer: the more often in a row, the later.
+fn next_after_failure(gateway: &Gateway, job: &OpenJob) -> Duration {
+    let next = next(gateway, job);
+    backed_off(next, job.failures)
+}
+
+/// Twice as long for each failure before, up to a limit, and never sooner than without any.
+fn backed_off(next: Duration, failures: u32) -> Duration {
+    let longer = next.saturating_mul(2_u32.saturating_pow(failures));
+    longer.min(POLL_FAILED_MAX.max(next))
+}
+
+/// Keeps a job claimed, however long its answer takes. Ends when it is this process' no more.
+async fn lose_claim(ledger: &Ledger, job: &OpenJob) {
+    loop {
+        tokio::time::sleep(CLAIM_KEPT_EVERY).await;
+        match ledger.keep_claim(job, CLAIMED).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            // It lapses unless Postgres is back soon; whoever settles, it is charged once.
+            Err(error) => warn!(exchange = %job.exchange, %error, "job.claim_not_kept"),
+        }
+    }
 }
 
 /// Asks the provider.
@@ -249,4 +294,20 @@ fn bound(job: &OpenJob) -> Charge {
 /// The snapshot that prices a job now.
 fn priced(catalog: &Arc<Catalog>, job: &OpenJob) -> Option<tariff::Quote> {
     catalog.book().quote(&job.model, job.started_at_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_again_and_again_is_asked_about_more_seldom() {
+        let [second, minute] = [1, 60].map(Duration::from_secs);
+        assert_eq!(backed_off(second, 0), second);
+        assert_eq!(backed_off(second, 5), 32 * second);
+        assert_eq!(backed_off(minute, 2), 4 * minute);
+        assert_eq!(backed_off(minute, 4), POLL_FAILED_MAX);
+        assert_eq!(backed_off(second, u32::MAX), POLL_FAILED_MAX);
+        assert_eq!(backed_off(9 * minute, 3), 9 * minute);
+    }
 }

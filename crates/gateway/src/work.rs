@@ -14,7 +14,7 @@ use tariff::{PriceId, Quote};
 pub(crate) use self::{
     bound::{Bounded, of_batch, of_training, of_video},
     ended::{Ended, Job, Look, json_of, look, object, price_of},
-    fetch::{Asked, read_small},
+    fetch::{Asked, in_time, read_small},
     poll::ask,
 };
 use crate::reckon;

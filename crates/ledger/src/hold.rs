@@ -51,6 +51,8 @@ pub struct Evidence {
     pub output_rate: i64,
     /// Input tokens as estimated from the request.
     pub input_tokens: u64,
+    /// Whoever is asked goes on whatever becomes of this process, and the rates do not tell what that costs: all that is held is charged.
+    pub whole: bool,
     /// Whether a stream of events was asked for.
     pub stream: bool,
     /// When the request's head came, milliseconds since the epoch.
@@ -180,6 +182,11 @@ impl Hold {
     pub(crate) fn take(&mut self) -> Option<(HoldRequest, Open)> {
         let open = self.open.take()?;
         Some((self.request.clone(), open))
+    }
+
+    /// It is not ended another way after all.
+    pub(crate) fn put_back(&mut self, open: Open) {
+        self.open = Some(open);
     }
 
     /// Hands the charge over. Never waits and never lacks room; the future says when it is durable.

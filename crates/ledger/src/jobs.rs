@@ -7,13 +7,14 @@ use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use crate::{
-    AccountId, Charge, Hold, InstanceId, Ledger, LedgerError, Means, NewObject, Settling, TokenId,
-    UpstreamId, UpstreamKeyId,
+    AccountId, Charge, Hold, HoldRequest, InstanceId, Ledger, LedgerError, Mark, Means, NewObject,
+    Settling, TokenId, UpstreamId, UpstreamKeyId,
     connect::{Connections, Params},
     hold::Open,
     link::Backoff,
     objects,
-    settle::{Chain, Job, job_statement},
+    recover::blank,
+    settle::{Chain, Job, clean, clean_json, job_statement},
 };
 
 /// What becomes a job, beside what its hold says.
@@ -64,8 +65,23 @@ pub struct OpenJob {
     pub is_late: bool,
     /// How often it was claimed.
     pub attempts: u32,
+    /// How often in a row the provider said that it knows no such thing.
+    pub misses: u32,
+    /// How often in a row there was no answer to go by.
+    pub failures: u32,
     /// What its settlement needs: JSON.
     pub facts: String,
+}
+
+/// What came of asking about a job that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It goes on.
+    Open,
+    /// The provider knows no such thing.
+    Missing,
+    /// There was no answer to go by.
+    Nothing,
 }
 
 impl Ledger {
@@ -107,6 +123,21 @@ impl Ledger {
         rows.iter().map(open_job).collect()
     }
 
+    /// Makes this process' claim on a job last for so long from now. False: the job has ended, or is another's by now.
+    ///
+    /// # Errors
+    /// When Postgres does not answer; then the claim is as it was.
+    pub async fn keep_claim(&self, job: &OpenJob, claimed: Duration) -> Result<bool, LedgerError> {
+        let instance = self.instance();
+        let seconds = i32::try_from(claimed.as_secs()).unwrap_or(i32::MAX);
+        let params: Params<'_> = &[
+            (&job.exchange, Type::UUID),
+            (&instance.0, Type::INT8),
+            (&seconds, Type::INT4),
+        ];
+        Ok(!self.query(KEEP_CLAIM, params).await?.is_empty())
+    }
+
     /// The account's open job on this object.
     ///
     /// # Errors
@@ -121,17 +152,26 @@ impl Ledger {
         rows.first().map(open_job).transpose()
     }
 
-    /// The provider has not ended it: it is to be asked again after so long, by whoever comes first.
+    /// The provider has not ended it: it is to be asked again after so long, by whoever comes first. What was seen several times in a row
+    /// is counted.
     ///
     /// # Errors
     /// When Postgres does not answer; then the claim lapses by itself.
-    pub async fn postpone(&self, job: &OpenJob, after: Duration) -> Result<(), LedgerError> {
+    pub async fn postpone(
+        &self,
+        job: &OpenJob,
+        seen: Seen,
+        after: Duration,
+    ) -> Result<(), LedgerError> {
         let instance = self.instance();
         let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+        let (is_missing, is_nothing) = (seen == Seen::Missing, seen == Seen::Nothing);
         let params: Params<'_> = &[
             (&job.exchange, Type::UUID),
             (&instance.0, Type::INT8),
             (&after_ms, Type::INT8),
+            (&is_missing, Type::BOOL),
+            (&is_nothing, Type::BOOL),
         ];
         self.query(POSTPONE, params).await.map(drop)
     }
@@ -212,15 +252,10 @@ async fn park(pool: &Connections, mut hold: Hold, job: &NewJob) -> Result<(), Le
     let Some((request, open)) = hold.take() else {
         return Err(LedgerError::closed());
     };
-    let Open {
-        place,
-        purse,
-        trail,
-        slot,
-        jobs: _jobs,
-    } = open;
     let (evidence, means) = (&request.evidence, request.means);
-    let instance = purse.instance();
+    let instance = open.purse.instance();
+    let (object_id, model) = (clean(&job.object_id), clean(&evidence.model));
+    let facts = clean_json(&job.facts);
     let (prompt, completion) = (count(means.prompt), count(means.completion));
     let (held, price) = (means.money.nano(), evidence.started_at_ms);
     // It may have moved on to another since it was held.
@@ -240,32 +275,38 @@ async fn park(pool: &Connections, mut hold: Hold, job: &NewJob) -> Result<(), Le
         (&prompt, Type::INT8),
         (&completion, Type::INT8),
         (&job.kind, Type::TEXT),
-        (&job.object_id, Type::TEXT),
+        (&object_id, Type::TEXT),
         (&upstream, Type::INT8),
         (&upstream_key, Type::INT8),
         (&evidence.endpoint, Type::TEXT),
-        (&evidence.model, Type::TEXT),
+        (&model, Type::TEXT),
         (&price, Type::INT8),
         (&poll_ms, Type::INT8),
         (&deadline_ms, Type::INT8),
-        (&job.facts, Type::TEXT),
+        (&facts, Type::TEXT),
     ];
     params.extend(objects.params());
     let mut wait = Backoff::default();
     let verdict = loop {
-        match pool.query(PARK, &params).await {
-            Ok(rows) => {
-                let row = rows.first().ok_or_else(LedgerError::row)?;
-                break row.try_get::<_, String>(0)?;
-            }
+        match ask_to_park(pool, &params).await {
+            Ok(verdict) => break verdict,
             // Not the rows' fault. Whether it was parked is not known, so it is asked until it is.
             Err(error) if !error.is_data() => {
                 tracing::warn!(error = %Chain(&error), "ledger.job.waiting");
                 wait.pause().await;
             }
-            Err(error) => return Err(error),
+            // It goes on at the provider, and no job will tell what it costs.
+            Err(error) => {
+                let charge = bound(&request, (upstream, upstream_key), &object_id);
+                hold.put_back(open);
+                hold.settle(charge).await?;
+                return Err(error);
+            }
         }
     };
+    let Open {
+        place, trail, slot, ..
+    } = open;
     if verdict != "parked" {
         return Err(LedgerError::unavailable(
             "this process was taken for dead, and its open exchanges are settled",
@@ -278,6 +319,36 @@ async fn park(pool: &Connections, mut hold: Hold, job: &NewJob) -> Result<(), Le
     trail.ended(request.exchange);
     drop(place);
     Ok(())
+}
+
+async fn ask_to_park(pool: &Connections, params: Params<'_>) -> Result<String, LedgerError> {
+    let rows = pool.query(PARK, params).await?;
+    let row = rows.first().ok_or_else(LedgerError::row)?;
+    Ok(row.try_get(0)?)
+}
+
+/// The charge for what cannot be parked: what was held for it.
+fn bound(
+    request: &HoldRequest,
+    (upstream, upstream_key): (Option<i64>, Option<i64>),
+    object_id: &str,
+) -> Charge {
+    let evidence = &request.evidence;
+    Charge {
+        mark: Mark::Bounded,
+        status: 200,
+        upstream: upstream.map(UpstreamId),
+        upstream_key: upstream_key.map(UpstreamKeyId),
+        stream: evidence.stream,
+        response_id: Some(object_id.to_owned()),
+        ..blank(
+            request.means.money,
+            evidence.price,
+            evidence.model.clone(),
+            evidence.endpoint.to_string(),
+            evidence.started_at_ms,
+        )
+    }
 }
 
 /// The id of a job's charges: the exchange's own for the first, one beside it for each other.
@@ -297,6 +368,9 @@ fn open_job(row: &Row) -> Result<OpenJob, LedgerError> {
     let tokens = |at| -> Result<u64, LedgerError> {
         Ok(u64::try_from(row.try_get::<_, i64>(at)?).unwrap_or_default())
     };
+    let times = |at| -> Result<u32, LedgerError> {
+        Ok(u32::try_from(row.try_get::<_, i32>(at)?).unwrap_or_default())
+    };
     Ok(OpenJob {
         exchange: row.try_get(0)?,
         account: AccountId(row.try_get(1)?),
@@ -315,8 +389,10 @@ fn open_job(row: &Row) -> Result<OpenJob, LedgerError> {
         started_at_ms: row.try_get(12)?,
         age_ms: row.try_get(13)?,
         is_late: row.try_get(14)?,
-        attempts: u32::try_from(row.try_get::<_, i32>(15)?).unwrap_or_default(),
-        facts: row.try_get(16)?,
+        attempts: times(15)?,
+        misses: times(16)?,
+        failures: times(17)?,
+        facts: row.try_get(18)?,
     })
 }
 
@@ -329,15 +405,20 @@ const PARK: &str = "
 const CLAIM: &str = "
     select exchange_id, account_id, token_id, upstream_id, upstream_key_id, held, prompt, completion, kind, object_id, endpoint, model,
            floor(extract(epoch from started_at) * 1000)::bigint, floor(extract(epoch from now() - started_at) * 1000)::bigint,
-           deadline <= now(), attempts, facts::text
+           deadline <= now(), attempts, misses, failures, facts::text
       from turnpike.claim_jobs($1, $2, $3)";
 const ON: &str = "
     select exchange_id, account_id, token_id, upstream_id, upstream_key_id, held, prompt, completion, kind, object_id, endpoint, model,
            floor(extract(epoch from started_at) * 1000)::bigint, floor(extract(epoch from now() - started_at) * 1000)::bigint,
-           deadline <= now(), attempts, facts::text
+           deadline <= now(), attempts, misses, failures, facts::text
       from turnpike.job where object_id = $2 and account_id = $1 and ended_at is null order by created_at limit 1";
+const KEEP_CLAIM: &str = "
+    update turnpike.job set claimed_until = now() + $3 * interval '1 second'
+     where exchange_id = $1 and ended_at is null and claimed_until is not null and claimed_by = $2 returning true";
 const POSTPONE: &str = "
-    update turnpike.job set poll_at = now() + $3 * interval '1 millisecond', claimed_until = null
+    update turnpike.job
+       set poll_at = now() + $3 * interval '1 millisecond', claimed_until = null,
+           misses = case when $4 then misses + 1 else 0 end, failures = case when $5 then failures + 1 else 0 end
      where exchange_id = $1 and ended_at is null and claimed_by is not distinct from $2";
 const RELEASE: &str =
     "select turnpike.end_job($1, '{}', '{}', '{}', '{}') from turnpike.lock_job($1)";

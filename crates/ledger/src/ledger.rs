@@ -497,6 +497,7 @@ fn opening(want: &HoldRequest) -> Opening<'_> {
         input_tokens_estimate: evidence.input_tokens,
         in_rate: evidence.input_rate,
         out_rate: evidence.output_rate,
+        whole: evidence.whole,
         stream: evidence.stream,
         upstream: evidence.upstream.map(|it| it.0),
         upstream_key: evidence.upstream_key.map(|it| it.0),

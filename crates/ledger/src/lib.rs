@@ -50,7 +50,7 @@ pub use events::{Delivery, Event, Recorded, Told, UpstreamEvent, WebhookForm};
 pub use fronts::{Budgets, DialogName, Payer, Turn, TurnStart, UsedRow};
 pub use hold::{Evidence, Hold, HoldRequest, Limit, Period, Settling, TakeError};
 pub use ids::{AccountId, InstanceId, TokenId, UpstreamId, UpstreamKeyId};
-pub use jobs::{NewJob, OpenJob};
+pub use jobs::{NewJob, OpenJob, Seen};
 pub use ledger::{Ledger, Stats};
 pub use means::Means;
 pub use objects::{NewObject, Object};

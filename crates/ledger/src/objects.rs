@@ -218,7 +218,7 @@ pub(crate) struct Columns<'a> {
     tokens: Vec<i64>,
     models: Vec<Option<Cow<'a, str>>>,
     parents: Vec<Option<Cow<'a, str>>>,
-    facts: Vec<Option<&'a str>>,
+    facts: Vec<Option<Cow<'a, str>>>,
     kept_seconds: Vec<Option<i64>>,
 }
 
@@ -237,7 +237,8 @@ impl<'a> Columns<'a> {
             let clean = |text: &'a Option<String>| text.as_deref().map(crate::settle::clean);
             columns.models.push(clean(&object.model));
             columns.parents.push(clean(&object.parent));
-            columns.facts.push(object.facts.as_deref());
+            let facts = object.facts.as_deref();
+            columns.facts.push(facts.map(crate::settle::clean_json));
             columns.kept_seconds.push(
                 object
                     .kept

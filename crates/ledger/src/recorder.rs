@@ -108,6 +108,8 @@ pub struct Opening<'a> {
     pub in_rate: i64,
     /// Nano-USD for 1,000,000 completion tokens.
     pub out_rate: i64,
+    /// Whether the estimate is all that is held.
+    pub whole: bool,
     /// Whether the answer was asked for as a stream.
     pub stream: bool,
     /// Where it went, if that was chosen already.

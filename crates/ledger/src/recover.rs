@@ -249,7 +249,9 @@ fn interrupted(instance: InstanceId, left: &Left) -> Job {
         opening.input_tokens_estimate.min(held.prompt),
         left.progress.output_tokens_seen.min(held.completion),
     );
-    let amount = tariff::text_cost((input, opening.in_rate), (output, opening.out_rate))
+    let known = tariff::text_cost((input, opening.in_rate), (output, opening.out_rate));
+    let amount = known
+        .filter(|_| !opening.whole)
         .unwrap_or(held.money)
         .min(held.money);
     let charge = Charge {
@@ -307,7 +309,8 @@ fn job_of(instance: InstanceId, row: &Row) -> Result<Job, LedgerError> {
     Ok(Job::new(instance, whose, held, Box::new(charge), None))
 }
 
-fn blank(
+/// A charge of which only the amount is known.
+pub(crate) fn blank(
     amount: Amount,
     price: PriceId,
     model: String,

@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    columns::clean,
+    columns::{clean, clean_json},
     later::Later,
     record::decode,
     replay::{replay, replay_all, settle_all, tell_damage},

@@ -60,12 +60,12 @@ impl Trail {
     /// An exchange has begun.
     pub(crate) fn began(&self, instance: InstanceId, request: &HoldRequest) {
         let evidence = &request.evidence;
-        let estimate = tariff::text_cost(
+        let known = tariff::text_cost(
             (evidence.input_tokens, evidence.input_rate),
             (0, evidence.output_rate),
-        )
-        .unwrap_or(request.means.money)
-        .min(request.means.money);
+        );
+        let held = request.means.money;
+        let estimate = known.filter(|_| !evidence.whole).unwrap_or(held).min(held);
         let row = Row {
             instance,
             request: request.clone(),

@@ -40,6 +40,10 @@ struct State {
     /// Requests that came, as `GET /v1/batches/batch_1`.
     seen: Vec<String>,
     made: u64,
+    /// What gets no answer, though it is done.
+    silent: Option<String>,
+    /// How many questions about an object get a 404 from now on.
+    misses: u32,
 }
 
 impl Provider {
@@ -53,6 +57,10 @@ impl Provider {
                 while wire.has_more().await {
                     let (head, body) = wire.read_message().await;
                     let answer = lock(&state).answer(&head.start, &body);
+                    let is_silent = lock(&state).is_silent(&head.start);
+                    if is_silent {
+                        std::future::pending::<()>().await;
+                    }
                     if wire.try_send(answer).await.is_err() {
                         return;
                     }
@@ -96,6 +104,22 @@ impl Provider {
         state.contents.insert(id.to_owned(), content.into());
     }
 
+    /// Does what is asked (`POST /v1/videos`), and does not answer.
+    pub fn do_silently(&self, what: &str) {
+        lock(&self.state).silent = Some(what.to_owned());
+    }
+
+    /// Knows nothing of an object that is asked for, so many times.
+    pub fn miss(&self, times: u32) {
+        lock(&self.state).misses = times;
+    }
+
+    /// How many of those are still to come.
+    #[must_use]
+    pub fn misses_left(&self) -> u32 {
+        lock(&self.state).misses
+    }
+
     /// How often this was asked (`GET /v1/batches/batch_1`).
     #[must_use]
     pub fn asked(&self, what: &str) -> usize {
@@ -113,6 +137,11 @@ impl Provider {
 }
 
 impl State {
+    fn is_silent(&self, start: &str) -> bool {
+        let silent = self.silent.as_deref();
+        silent.is_some_and(|what| start.starts_with(&format!("{what} ")))
+    }
+
     fn answer(&mut self, start: &str, body: &[u8]) -> Vec<u8> {
         let mut words = start.split(' ');
         let method = words.next().unwrap_or_default();
@@ -135,7 +164,9 @@ impl State {
         } else {
             (parts.next().unwrap_or_default(), last)
         };
-        let Some(object) = self.objects.get_mut(id) else {
+        let is_missed = (method, action) == ("GET", "") && self.misses > 0;
+        self.misses = self.misses.saturating_sub(u32::from(is_missed));
+        let Some(object) = self.objects.get_mut(id).filter(|_| !is_missed) else {
             let error = json!({"error": {"message": format!("nothing at {path}"), "type": "invalid_request_error"}});
             let headers = [("Content-Type", "application/json")];
             return answer("404 Not Found", &headers, &error.to_string());

@@ -406,6 +406,8 @@ impl Exchange {
             input_rate,
             output_rate,
             input_tokens: bounded.input_tokens,
+            // The provider goes on without this process.
+            whole: true,
             stream: false,
             started_at_ms: record.started_at_ms,
             upstream: place.id,

@@ -16,6 +16,7 @@ use crate::{
     gateway::Gateway,
     places::Place,
     reckon::{Admitted, Keeps},
+    work::in_time,
 };
 
 /// The most of an answer that is read.
@@ -106,8 +107,10 @@ pub(super) async fn ask(gateway: &Gateway, pool: &Pool, job: &OpenJob) -> Verdic
     *request.uri_mut() = uri;
     *request.headers_mut() =
         headers::upstream_request_headers(&HeaderMap::new(), place.credential.as_ref());
-    let response = match pool.send(&place.target, &place.egress, request).await {
-        Ok(response) => response,
+    let sending = pool.send(&place.target, &place.egress, request);
+    let response = match in_time(sending).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return unknown(&error),
         Err(error) => return unknown(&error),
     };
     let (head, mut body) = response.into_parts();
@@ -125,7 +128,12 @@ pub(super) async fn ask(gateway: &Gateway, pool: &Pool, job: &OpenJob) -> Verdic
         text(header::CONTENT_ENCODING),
     );
     let mut bytes = 0_usize;
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = match in_time(body.frame()).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(error) => return unknown(&error),
+        };
         let data = match frame.map(http_body::Frame::into_data) {
             Ok(Ok(data)) => data,
             Ok(Err(_)) => continue,

@@ -185,6 +185,7 @@ impl Turn {
             input_rate,
             output_rate,
             input_tokens,
+            whole: false,
             stream: true,
             started_at_ms: record.started_at_ms,
             upstream: session.place.id,

@@ -91,6 +91,62 @@ async fn a_gateway_that_is_killed_in_between_charges_once_after_it_is_back() {
     drop(again);
 }
 
+/// However often it was asked about before.
+#[tokio::test]
+async fn a_stray_not_found_costs_nothing() {
+    let desk = Desk::open().await;
+    let batch = desk.batch().await;
+    let often = "update turnpike.job set attempts = 1000";
+    desk.bank.sql.batch_execute(often).await.unwrap();
+    desk.provider.miss(1);
+    eventually("it was missed", async || {
+        (desk.provider.misses_left() == 0).then_some(())
+    })
+    .await;
+    desk.finish(&batch, ANSWER);
+    assert_eq!(desk.charged().await, measured(ANSWER_COST));
+}
+
+#[tokio::test]
+async fn what_the_provider_does_not_know_five_times_in_a_row_is_charged_what_was_held() {
+    let desk = Desk::open().await;
+    desk.batch().await;
+    let held: i64 = desk.bank.one("select held from turnpike.job").await;
+    // The last is not believed before it came.
+    let four = "update turnpike.job set misses = 3, poll_at = now()";
+    desk.bank.sql.batch_execute(four).await.unwrap();
+    desk.provider.miss(2);
+    assert_eq!(desk.charged().await, vec![(held, "bounded".to_owned())]);
+    assert_eq!(desk.provider.misses_left(), 0);
+}
+
+/// Nobody knows its id, and it goes on at the provider.
+#[tokio::test]
+async fn work_that_was_begun_when_its_gateway_was_killed_is_charged_what_was_held() {
+    let data = tempfile::TempDir::new().unwrap();
+    let settings = [("DATA_DIR", data.path().to_str().unwrap())];
+    let mut desk = Desk::open_with(&settings).await;
+    let what = "POST /v1/videos";
+    desk.provider.do_silently(what);
+    let body = json!({"model": "sora-2", "prompt": "a cat", "seconds": "8"}).to_string();
+    let video = request("POST", "/v1/videos", &desk.token, "application/json", &body);
+    let mut wire = testkit::raw::Wire::connect(desk.turnpike.clients).await;
+    wire.send(video).await;
+    eventually("it is begun", async || {
+        (desk.provider.asked(what) == 1).then_some(())
+    })
+    .await;
+    desk.turnpike.signal("KILL");
+    desk.turnpike.ended().await;
+    let again = Turnpike::start(&desk.bank.db, &desk.provider.url(), &settings);
+    // 8 s at 6 USD a minute
+    let row = desk.bank.charge().await;
+    let charged: (i64, &str) = (row.get("amount"), row.get("mark"));
+    assert_eq!(charged, (800_000_000, "interrupted"));
+    desk.bank.audited().await;
+    drop(again);
+}
+
 #[tokio::test]
 async fn two_replicas_charge_once() {
     let desk = Desk::open().await;

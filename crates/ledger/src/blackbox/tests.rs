@@ -23,6 +23,7 @@ fn opening(exchange: Uuid) -> Opening<'static> {
         input_tokens_estimate: 8,
         in_rate: 9,
         out_rate: 10,
+        whole: false,
         stream: true,
         upstream: None,
         upstream_key: None,

@@ -51,6 +51,8 @@ pub(super) enum State {
 const STREAM: u64 = 1 << 16;
 const UPSTREAM: u64 = 1 << 17;
 const UPSTREAM_KEY: u64 = 1 << 18;
+/// Unknown to older programs, which pass it over.
+const WHOLE: u64 = 1 << 19;
 
 /// What the header says.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,6 +117,7 @@ pub(super) fn encode(opening: &Opening<'_>) -> ([u64; FIXED_WORDS], u64) {
         endpoint.len() as u64
             | (model.len() as u64) << 8
             | flag(opening.stream, STREAM)
+            | flag(opening.whole, WHOLE)
             | flag(opening.upstream.is_some(), UPSTREAM)
             | flag(opening.upstream_key.is_some(), UPSTREAM_KEY),
     ];
@@ -188,6 +191,7 @@ fn opening(words: &[u64], bytes: &[u8]) -> Option<Opening<'static>> {
         out_rate: signed(11),
         upstream: (flags & UPSTREAM != 0).then(|| signed(12)),
         upstream_key: (flags & UPSTREAM_KEY != 0).then(|| signed(13)),
+        whole: flags & WHOLE != 0,
         stream: flags & STREAM != 0,
         endpoint: text(0, flags & 0xff)?,
         model: text(ENDPOINT_BYTES_MAX, flags >> 8 & 0xff)?,

@@ -34,6 +34,7 @@ pub(super) fn opening(number: u64) -> Opening<'static> {
         input_tokens_estimate: number + 4,
         in_rate: signed + 5,
         out_rate: i64::MIN + signed,
+        whole: number.is_multiple_of(7),
         stream: number.is_multiple_of(2),
         upstream: (number.is_multiple_of(3)).then_some(signed),
         upstream_key: (number.is_multiple_of(5)).then_some(0),

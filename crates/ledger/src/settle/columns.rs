@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
 use tariff::{Amount, Buckets};
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -208,6 +209,28 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
+/// Facts as `jsonb` takes them: without NUL, which JSON may have as an escape.
+pub(crate) fn clean_json(json: &str) -> Cow<'_, str> {
+    fn clean(value: Value) -> Value {
+        let text = |text: String| text.replace('\0', "");
+        match value {
+            Value::String(it) => Value::String(text(it)),
+            Value::Array(all) => all.into_iter().map(clean).collect(),
+            Value::Object(all) => {
+                let all = all.into_iter().map(|(key, it)| (text(key), clean(it)));
+                Value::Object(all.collect())
+            }
+            other => other,
+        }
+    }
+    if !json.contains("\\u0000") {
+        return Cow::Borrowed(json);
+    }
+    serde_json::from_str(json).map_or(Cow::Borrowed(json), |value| {
+        Cow::Owned(clean(value).to_string())
+    })
+}
+
 /// A usage object as `jsonb` takes it. What is no JSON, or not to `jsonb` (an escaped NUL, half a surrogate pair),
 /// becomes a JSON string, so that it is kept for review and breaks nothing.
 pub(super) fn usage_json(raw: &str, plain: bool) -> Cow<'_, str> {
@@ -215,7 +238,7 @@ pub(super) fn usage_json(raw: &str, plain: bool) -> Cow<'_, str> {
         && raw.len() <= USAGE_BYTES_MAX
         && !raw.contains("\\u0000")
         // A Value, because reading strings is what finds half surrogate pairs.
-        && serde_json::from_str::<serde_json::Value>(raw).is_ok();
+        && serde_json::from_str::<Value>(raw).is_ok();
     if fits {
         return Cow::Borrowed(raw);
     }
@@ -224,7 +247,7 @@ pub(super) fn usage_json(raw: &str, plain: bool) -> Cow<'_, str> {
         end = end.saturating_sub(1);
     }
     let kept = raw.get(..end).unwrap_or_default().replace('\0', "");
-    Cow::Owned(serde_json::Value::String(kept).to_string())
+    Cow::Owned(Value::String(kept).to_string())
 }
 
 /// No exchange uses so many tokens of a kind.
@@ -243,6 +266,14 @@ mod tests {
         assert_eq!(clean("gpt-4o"), "gpt-4o");
         assert_eq!(clean("a\0b"), "ab");
         assert_eq!(clean(&"é".repeat(200)).len(), 256);
+    }
+
+    #[test]
+    fn facts_lose_what_jsonb_does_not_take_and_nothing_else() {
+        let facts = r#"{"a\u0000":["b\u0000c",1,null],"d":"\\u0000"}"#;
+        assert_eq!(clean_json(facts), r#"{"a":["bc",1,null],"d":"\\u0000"}"#);
+        assert!(matches!(clean_json(r#"{"a":1}"#), Cow::Borrowed(_)));
+        assert_eq!(clean_json(r#"{"\u0000"#), r#"{"\u0000"#);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ledger::{Charge, Hold, Ledger, NewJob, NewObject, OpenJob};
+use ledger::{Charge, Hold, Ledger, NewJob, NewObject, OpenJob, Seen};
 
 use crate::support::{Books, money, refusal, take};
 
@@ -169,7 +169,10 @@ async fn a_job_is_one_process_s_until_its_claim_lapses_or_it_is_postponed() {
         .find(|job| job.object_id == "resp_0")
         .unwrap();
     for ledger in [&one, &other] {
-        ledger.postpone(mine, Duration::ZERO).await.unwrap();
+        ledger
+            .postpone(mine, Seen::Open, Duration::ZERO)
+            .await
+            .unwrap();
     }
     let lapse = "update turnpike.job set claimed_until = now() where object_id = 'resp_1'";
     books.client.execute(lapse, &[]).await.unwrap();
@@ -180,6 +183,51 @@ async fn a_job_is_one_process_s_until_its_claim_lapses_or_it_is_postponed() {
         .map(|job| (&*job.object_id, job.attempts))
         .collect();
     assert_eq!(again, [("resp_0", 2), ("resp_1", 2)]);
+}
+
+#[tokio::test]
+async fn a_claim_that_is_kept_does_not_lapse_and_one_that_was_lost_is_not_kept() {
+    let books = Books::with(1_000).await;
+    let (one, other) = (books.ledger().await, books.ledger().await);
+    parked(&books, &one, 100, "resp_1").await;
+    let mine = one.claim_jobs(1, CLAIMED).await.unwrap().remove(0);
+    let lapse = "update turnpike.job set claimed_until = now()";
+    books.client.execute(lapse, &[]).await.unwrap();
+    assert!(one.keep_claim(&mine, CLAIMED).await.unwrap());
+    assert_eq!(other.claim_jobs(1, CLAIMED).await.unwrap(), []);
+
+    books.client.execute(lapse, &[]).await.unwrap();
+    let theirs = other.claim_jobs(1, CLAIMED).await.unwrap().remove(0);
+    assert!(!one.keep_claim(&mine, CLAIMED).await.unwrap());
+    assert!(other.keep_claim(&theirs, CLAIMED).await.unwrap());
+    assert!(other.release_job(&theirs).await.unwrap());
+    assert!(!other.keep_claim(&theirs, CLAIMED).await.unwrap());
+}
+
+#[tokio::test]
+async fn misses_and_failures_are_counted_in_a_row() {
+    let books = Books::with(1_000).await;
+    let ledger = books.ledger().await;
+    parked(&books, &ledger, 100, "resp_1").await;
+    let mut counted = Vec::new();
+    for seen in [
+        Seen::Missing,
+        Seen::Missing,
+        Seen::Nothing,
+        Seen::Nothing,
+        Seen::Missing,
+        Seen::Open,
+    ] {
+        let claimed = ledger.claim_jobs(1, CLAIMED).await.unwrap();
+        ledger
+            .postpone(&claimed[0], seen, Duration::ZERO)
+            .await
+            .unwrap();
+        let now = ledger.job_on(books.account, "resp_1").await.unwrap();
+        let now = now.unwrap();
+        counted.push((now.misses, now.failures));
+    }
+    assert_eq!(counted, [(1, 0), (2, 0), (0, 1), (0, 2), (1, 0), (0, 0)]);
 }
 
 /// Whoever settles what a dead process left open must not charge what is a job by now.
@@ -215,6 +263,59 @@ async fn nobody_parks_for_a_process_that_was_buried_or_an_exchange_that_was_char
     books.client.execute(bury, &[]).await.unwrap();
     ledger.park(hold, job(&books, "resp_1")).await.unwrap_err();
     assert_eq!(books.number("select count(*) from turnpike.job").await, 0);
+    assert_eq!(books.leased().await, 0);
+    books.audit_is_empty().await;
+}
+
+#[tokio::test]
+async fn words_that_postgres_does_not_take_are_parked_and_noted_without_what_is_wrong_with_them() {
+    let books = Books::with(1_000).await;
+    let ledger = books.ledger().await;
+    let facts = r#"{"size":"1\u00002","at":1}"#;
+    let mut want = books.want(100);
+    want.evidence.model = "gpt\0-4o".into();
+    let odd = NewJob {
+        facts: facts.into(),
+        object: Some(Box::new(NewObject {
+            facts: Some(facts.into()),
+            ..object(&books, "resp_1")
+        })),
+        ..job(&books, "resp\0_1")
+    };
+    let hold = take(&ledger, want).await;
+    ledger.park(hold, odd).await.unwrap();
+    let open = ledger.job_on(books.account, "resp_1").await.unwrap();
+    let open = open.unwrap();
+    assert_eq!(
+        (&*open.model, &*open.facts),
+        ("gpt-4o", r#"{"at": 1, "size": "12"}"#)
+    );
+    let owned = ledger.owned(books.account, &["resp_1"]).await.unwrap();
+    assert_eq!(owned[0].facts.as_deref(), Some(&*open.facts));
+    let file = NewObject {
+        facts: Some(facts.into()),
+        ..object(&books, "file_1")
+    };
+    ledger.record_objects(&[file]).await.unwrap();
+    books.audit_is_empty().await;
+}
+
+/// It goes on at the provider, and nobody will ask how it ends.
+#[tokio::test]
+async fn what_postgres_refuses_to_park_is_charged_what_was_held() {
+    let books = Books::with(1_000).await;
+    let ledger = books.ledger().await;
+    let unfit = NewJob {
+        facts: "no JSON".into(),
+        ..job(&books, "resp_1")
+    };
+    let hold = take(&ledger, books.want(700)).await;
+    ledger.park(hold, unfit).await.unwrap_err();
+    assert_eq!(books.balance().await, 300);
+    let charged =
+        "select count(*) from turnpike.charge where mark = 'bounded' and response_id = 'resp_1'";
+    assert_eq!(books.number(charged).await, 1);
+    assert_eq!(ledger.drain(Duration::from_secs(10)).await, 0);
     assert_eq!(books.leased().await, 0);
     books.audit_is_empty().await;
 }

@@ -24,9 +24,18 @@ async fn charges(books: &Books) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_process_is_buried_its_exchanges_charged_what_is_known_and_its_leases_returned() {
-    for (orphans, expected) in [
-        (Orphans::Charge, vec!["interrupted 250000".to_owned()]),
-        (Orphans::Void, vec![]),
+    for (orphans, whole, expected) in [
+        (
+            Orphans::Charge,
+            false,
+            vec!["interrupted 250000".to_owned()],
+        ),
+        (
+            Orphans::Charge,
+            true,
+            vec!["interrupted 3000000".to_owned()],
+        ),
+        (Orphans::Void, false, vec![]),
     ] {
         let books = Books::with(100_000_000).await;
         let config = || books.db.config().with_lease(LEASE).with_orphans(orphans);
@@ -34,6 +43,8 @@ async fn a_silent_process_is_buried_its_exchanges_charged_what_is_known_and_its_
         let mut want = books.want(3_000_000);
         // 100 tokens of input at 2.50 USD per million are known; of the output nothing is.
         want.evidence.input_tokens = 100;
+        // Unless it goes on at the provider.
+        want.evidence.whole = whole;
         let open = take(&dead, want).await;
         books.until_held(3_000_000).await;
         // It dies: nobody settles, nobody gives a sign of life.

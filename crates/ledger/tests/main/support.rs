@@ -147,6 +147,7 @@ pub(crate) fn evidence(price: PriceId) -> Evidence {
         input_rate: 2_500_000_000,
         output_rate: 10_000_000_000,
         input_tokens: 0,
+        whole: false,
         stream: true,
         started_at_ms: now_ms(),
         upstream: None,

@@ -150,6 +150,14 @@ impl BatchReader {
     fn end_line(&mut self) {
         self.number = self.number.saturating_add(1);
         let line = std::mem::take(&mut self.line);
+        let inner = line.strip_suffix(b"\r").unwrap_or(&line);
+        if memchr::memchr(b'\r', inner).is_some() {
+            // JSON takes it for a blank, and a provider may take it for the end of a line: then what follows is a request of its own.
+            return self.unfit(
+                "a carriage return (byte 13) stands in it; end lines with a line feed (byte 10), or with both."
+                    .to_owned(),
+            );
+        }
         if !line.trim_ascii().is_empty()
             && let Err(reason) = self.add(&line)
         {
@@ -411,6 +419,10 @@ mod tests {
             ),
             (line("/v1/images/generations", "{}"), "no other endpoint"),
             (
+                line("/v1/embeddings", r#"{"model":"e\u0000","input":"a"}"#),
+                "a control character",
+            ),
+            (
                 line("/v1/embeddings", r#"{"input":"a"}"#),
                 "must name a model",
             ),
@@ -427,6 +439,13 @@ mod tests {
             ),
             (good.replace("POST", "GET"), "'method' must be"),
             ("[]".to_owned(), "no request of a batch"),
+            // Two requests to who takes it for the end of a line, one to who takes it for a blank.
+            (
+                good.replace("\"method\"", &format!("\"x\":\r{good}\r,\"method\"")),
+                "a carriage return",
+            ),
+            (format!("{good}\r\r"), "a carriage return"),
+            (format!("\r{good}"), "a carriage return"),
         ] {
             let asks = read(format!("{good}\n{bad}\n{good}").as_bytes(), 7);
             let fault = asks.fault.expect(&bad);
