@@ -29,19 +29,21 @@ fn pieces() -> usize {
 async fn a_huge_event_passes_and_is_not_kept() {
     let bank = Bank::open().await;
     let upstream = Upstream::scripted(|mut wire| async move {
-        let (_, body) = wire.read_message().await;
-        let is_small = body.windows(5).any(|word| word == b"small");
-        wire.send(sse_head()).await;
-        let start = r#"data: {"model":"gpt-4o-mini","choices":[{"delta":{"content":""#;
-        wire.send(chunk(start)).await;
-        let piece = chunk("word ".repeat(PIECE / 5));
-        for _ in 0..if is_small { SMALL } else { pieces() } {
-            wire.send(&piece).await;
+        // The second request may come over the connection of the first.
+        while wire.has_more().await {
+            let (_, body) = wire.read_message().await;
+            let is_small = body.windows(5).any(|word| word == b"small");
+            wire.send(sse_head()).await;
+            let start = r#"data: {"model":"gpt-4o-mini","choices":[{"delta":{"content":""#;
+            wire.send(chunk(start)).await;
+            let piece = chunk("word ".repeat(PIECE / 5));
+            for _ in 0..if is_small { SMALL } else { pieces() } {
+                wire.send(&piece).await;
+            }
+            wire.send(chunk("\"}}]}\n\n")).await;
+            let end = [sse_event(USAGE), sse_event("[DONE]"), LAST_CHUNK.to_vec()].concat();
+            wire.send(end).await;
         }
-        wire.send(chunk("\"}}]}\n\n")).await;
-        let end = [sse_event(USAGE), sse_event("[DONE]"), LAST_CHUNK.to_vec()].concat();
-        wire.send(end).await;
-        wire.has_more().await;
     })
     .await;
     let turnpike = Turnpike::start(&bank.db, &upstream.url(), &[]);
