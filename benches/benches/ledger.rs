@@ -143,6 +143,7 @@ impl Books {
                 started_at_ms: 1_800_000_000_000,
                 upstream: None,
                 upstream_key: None,
+                whole: false,
             },
         }
     }
