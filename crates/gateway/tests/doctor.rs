@@ -10,7 +10,7 @@ use testkit::{
     upstream::{Upstream, answer},
 };
 
-use crate::support::{Bank, Turnpike, command};
+use crate::support::{Bank, Turnpike, command, eventually};
 
 /// Settings of a gateway that lacks nothing, whatever machine this is.
 struct Patient {
@@ -419,6 +419,10 @@ async fn what_a_killed_gateway_left_is_found_until_the_next_has_settled_it() {
     // It was only looked at.
     assert_eq!(patient.examine().findings, report.findings);
     let mut turnpike = Turnpike::start_with(&patient.settings);
+    eventually("the next settles it", async || {
+        patient.examine().levels().is_empty().then_some(())
+    })
+    .await;
     turnpike.signal("TERM");
     turnpike.ended().await;
     assert_eq!(patient.examine().levels(), [""; 0]);
