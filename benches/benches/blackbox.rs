@@ -29,6 +29,7 @@ fn opening(exchange: Uuid) -> Opening<'static> {
         in_rate: 2_500_000_000,
         out_rate: 10_000_000_000,
         stream: true,
+        whole: false,
         upstream: Some(1),
         upstream_key: Some(2),
         endpoint: "/v1/chat/completions".into(),
