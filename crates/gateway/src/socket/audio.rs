@@ -60,6 +60,10 @@ impl Audio {
         self.cut_at = self.cut_at.max(at);
         if is_written {
             self.utterances = self.utterances.saturating_add(1);
+        } else if self.utterances == 0 {
+            // Nobody writes down what was cut out.
+            let left = self.heard_ms.saturating_sub(self.cut_at);
+            self.listened_ms = self.listened_ms.min(left);
         }
     }
 

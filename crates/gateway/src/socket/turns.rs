@@ -210,6 +210,11 @@ impl Turns {
             (Speech::Responses, _) => Ok(None),
             (Speech::Realtime, "response.create") => self.asks(facts).map(Some),
             _ if is_audio => self.listens(&facts),
+            // What was said before somebody was told to write it down may be written down now.
+            (
+                Speech::Realtime,
+                "session.update" | "transcription_session.update" | "input_audio_buffer.commit",
+            ) => self.covers(0),
             (
                 _,
                 "session.update"
@@ -255,7 +260,13 @@ impl Turns {
     fn listens(&mut self, facts: &EventFacts) -> Result<Option<Need>, Parting> {
         let ms = facts.audio_bytes.div_ceil(self.bytes_per_ms);
         self.heard.audio_ms = self.heard.audio_ms.saturating_add(ms);
-        let spare = if self.answers_by_itself {
+        self.audio.hears(ms);
+        self.covers(ms)
+    }
+
+    /// What must be held for the audio that was heard, of which so much is new.
+    fn covers(&self, new_ms: u64) -> Result<Option<Need>, Parting> {
+        let spare = if self.answers_by_itself && new_ms > 0 {
             self.stands_by()?
         } else {
             None
@@ -264,7 +275,6 @@ impl Turns {
             Speech::Translations => Some(self.model.clone().ok_or_else(Parting::no_model)?),
             _ => self.transcription.clone(),
         };
-        self.audio.hears(ms);
         let listened_ms = self.audio.listened_ms();
         let covered = self.listening.as_ref().map_or(0, |it| it.covers_ms);
         let is_slice_full = self.speech == Speech::Translations && listened_ms > SLICE_MS;
@@ -273,7 +283,7 @@ impl Turns {
             .map(|model| Cover {
                 model,
                 covers_ms: covering(listened_ms),
-                new_ms: ms,
+                new_ms,
             });
         let is_needed = spare.is_some() || listening.is_some();
         Ok(is_needed.then_some(Need::Audio { spare, listening }))

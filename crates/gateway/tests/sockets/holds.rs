@@ -97,6 +97,43 @@ async fn an_utterance_half_written_down_is_charged_though_a_later_one_ended_and_
     );
 }
 
+/// Nobody was to write it down when it was said.
+#[tokio::test]
+async fn what_was_said_before_it_was_to_be_written_down_is_held_for() {
+    let bank = bank().await;
+    let token = bank.token("").await;
+    let upstream = Upstream::scripted(|mut wire| async move {
+        wire.read_head().await;
+        wire.send(SWITCHING).await;
+        for _ in 0..3 {
+            read_frame(&mut wire).await;
+        }
+        for event in [WRITES, COMMITTED, WRITTEN_PART] {
+            wire.send(tells(event)).await;
+        }
+        wire.has_more().await;
+    })
+    .await;
+    let settings = [("DRAIN_SECONDS", "1")];
+    let turnpike = Turnpike::start(&bank.db, &upstream.url(), &settings);
+    let mut wire = open(&turnpike, "/v1/realtime?model=gpt-realtime", &token).await;
+    let update = r#"{"type":"session.update","session":{"type":"realtime","audio":{"input":{"turn_detection":null,"transcription":{"model":"gpt-4o-transcribe"}}}}}"#;
+    for bytes in [append(3_000), says(update), says(COMMIT)] {
+        wire.send(bytes).await;
+    }
+    for _ in 0..3 {
+        read_text(&mut wire).await;
+    }
+    drop(wire);
+    eventually("what was heard is charged", async || {
+        (bank.one::<i64>(CHARGES).await == 1).then_some(())
+    })
+    .await;
+    bank.audited().await;
+    // 30 tokens are three seconds.
+    assert_eq!(charges(&bank).await, [(180_000, "estimated".to_owned())]);
+}
+
 #[tokio::test]
 async fn a_socket_that_must_end_waits_for_what_is_being_written_down() {
     let bank = bank().await;
